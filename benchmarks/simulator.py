@@ -5,7 +5,8 @@
 `fixed` runs have 32 requests in every batch and iterations that all cost the same, so that nothing but the engine and
 the simulator is measured: with answers of 1,000 tokens, of ShareGPT's lengths, and of the Orca paper's (64 tokens on
 average: a request joins or leaves in every other iteration). `orca-175b` is Orca's trace of 10,000 requests on GPT-3 175B.
-`--million` serves a million requests on 64 replicas. Memory is the greatest resident set, in MiB, of a process for each run.
+`eight-replicas` serves 100,000 requests on 8 replicas of Llama-2-7B, and `--million` a million on 64. Memory is the greatest
+resident set, in MiB, of a process for each run.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ def orca_175b() -> MetricsObserver:
     return simulate(config).metrics
 
 
+def eight_replicas() -> MetricsObserver:
+    """100,000 requests of Orca's lengths on 8 replicas of a 7B model."""
+    config = SimulationConfig(
+        model="llama-2-7b", replicas=8, arrivals="poisson:rate=75", lengths="orca", requests=100_000, max_batch_size=64
+    )
+    return simulate(config).metrics
+
+
 def million() -> MetricsObserver:
     """A million requests of Orca's lengths on 64 replicas of a 7B model."""
     config = SimulationConfig(
@@ -64,6 +73,7 @@ RUNS: dict[str, Callable[[], MetricsObserver]] = {
     "fixed-sharegpt": lambda: fixed("sharegpt", 1000),
     "fixed-orca": lambda: fixed("orca", 5000),
     "orca-175b": orca_175b,
+    "eight-replicas": eight_replicas,
 }
 
 

@@ -121,6 +121,19 @@ def test_a_repeated_batch_ends_many_times() -> None:
     assert executor.busy == [2.0]
 
 
+def test_prompts_of_a_repeated_batch_are_decodes_after_its_first_iteration() -> None:
+    executor, seen = SimulatedExecutor(cost := ByTokens(1), VirtualClock()), list[IterationWork]()
+    stages = cost.stages
+    cost.stages = lambda work: (seen.append(work), stages(work))[1]  # type: ignore[method-assign]
+    executor.submit(RepeatedBatch(1, (decode("b", 20), prefill("a", 7)), (NEW,), repeats=3))
+    assert not executor.begun(8.0)
+    assert executor.begun(8.5)
+    assert executor.collect() == RepeatedResult(1, ((MADE_UP,), (MADE_UP,)), earlier=(8.0, 10.0))
+    assert [work.context for work in seen] == [21, 22 + 8, 23 + 9]
+    assert [work.prompts for work in seen] == [((0, 7),), (), ()]
+    assert seen[1].attended(window=20) == 20 + 8
+
+
 @pytest.mark.parametrize(("at", "times"), [(0.2, 1), (0.5, 1), (0.7, 2), (1.9, 4), (2.0, 4)])
 def test_an_arrival_ends_it_with_the_iteration_that_runs(at: float, times: int) -> None:
     executor = SimulatedExecutor(FixedCost(0.5), VirtualClock())

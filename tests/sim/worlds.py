@@ -13,7 +13,7 @@ from orcinus.core.view import Limits
 from orcinus.cost.work import CostModel, IterationWork
 from orcinus.observe.metrics import MetricsObserver
 from orcinus.sim.clock import VirtualClock
-from orcinus.sim.repeats import RepeatedResult, RepeatMetrics
+from orcinus.sim.repeats import RepeatedBatch, RepeatedResult, RepeatMetrics
 from orcinus.sim.replica import Replica
 from orcinus.sim.simulation import Simulation, make_router
 from orcinus.workload.arrival import Arrival
@@ -49,12 +49,15 @@ class Diary(Observer):
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         earlier = result.earlier if isinstance(result, RepeatedResult) else ()
         for done in range(len(earlier) + 1):
-            self.iterations.append([(c.request_id, c.start + done, len(c.tokens)) for c in batch.chunks])
+            self.iterations.append(
+                [(c.request_id, c.end + done - 1, 1) if done else (c.request_id, c.start, len(c.tokens)) for c in batch.chunks]
+            )
+        held = isinstance(batch, RepeatedBatch) and batch.held
         for chunk in batch.chunks:
-            if chunk.request_id in self.tokens:
-                self.tokens[chunk.request_id] += earlier
-            else:
+            if held:
                 self.held[chunk.request_id] += len(earlier)
+            elif earlier:
+                self.tokens.setdefault(chunk.request_id, []).extend(earlier)
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from orcinus.core.request import Failure, Finish, FinishCode, Logprobs, RequestContext
 from orcinus.core.sampling_params import SamplingParams
@@ -34,8 +35,8 @@ class NewRequest(NamedTuple):
 class Chunk(NamedTuple):
     """One request's share of an iteration: `tokens`, starting at position `start`.
 
-    A decode is a chunk of one token. A named tuple, because hundreds are made for every iteration, and a frozen dataclass
-    takes three times as long.
+    A decode is a chunk of one token. A named tuple, because hundreds are made for every iteration; the scheduler makes them
+    with `chunk_of`.
     """
 
     request_id: str
@@ -55,6 +56,10 @@ class Chunk(NamedTuple):
     def end(self) -> int:
         """Position after the last token: the sequence length that it attends to."""
         return self.start + len(self.tokens)
+
+
+chunk_of: Callable[[Iterable[Any]], Chunk] = partial(tuple.__new__, Chunk)
+"""A chunk of all its fields, in order, in a fifth of the time of `Chunk(...)`, which runs Python code."""
 
 
 def pairs(start: int, tokens: int) -> int:
@@ -154,5 +159,8 @@ class Finished:
     error: str | None = None
     code: FinishCode | None = None
 
+
+token_of: Callable[[Iterable[Any]], Token] = partial(tuple.__new__, Token)
+"""A token event of all its fields, in order; see `chunk_of`."""
 
 Event = Token | Finished

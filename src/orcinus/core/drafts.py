@@ -19,16 +19,16 @@ def most_rows(drafter: BoundedDrafter | None, requests: int) -> int:
     return requests if drafter is None else requests + drafter.k * min(requests, drafter.max_batch)
 
 
-def drafts_for(kv: KVManager, grant: Grant, batch: NextBatch) -> tuple[int, ...]:
+def drafts_for(kv: KVManager, grant: Grant, batch: NextBatch, drafter: Drafter) -> tuple[int, ...]:
     """Draft tokens to verify after a decode, with blocks for them.
 
     No request is preempted for a draft, and every running request that is not served yet keeps a token of the budget.
     """
     request = grant.request
-    if batch.drafter is None or not request.decoding or request.params.needs_history:
+    if not request.decoding or request.params.needs_history:
         return ()
     others = max(0, batch.running - len(batch.shares) - 1)
     room = min(batch.budget - others, request.max_known - request.known)
     most = (room if grant.at_most is None else min(room, grant.at_most)) - 1
-    drafts = batch.drafter.draft(request, most) if most > 0 else ()
+    drafts = drafter.draft(request, most) if most > 0 else ()
     return drafts if kv.grow(request, 1 + len(drafts)) else ()

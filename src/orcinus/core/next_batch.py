@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from orcinus.core.ports import Drafter
-from orcinus.core.request import Overlap, Request
+from orcinus.core.request import Flight, Overlap, Request
 from orcinus.core.unserved import Reason
 from orcinus.core.view import Grant, View
-
-
-class Share(NamedTuple):
-    """A request's part of the batch being planned."""
-
-    tokens: int
-    samples: bool  # whether these are all pending tokens, so that the next one is sampled
-    drafts: tuple[int, ...] = ()  # guesses, run after these tokens
 
 
 @dataclass(slots=True)
 class NextBatch:
     """The batch that `Scheduler.plan` fills, grant by grant."""
 
+    id: int
     whole_budget: int
     budget: int  # its remaining tokens
     places: int  # free places for waiting requests
@@ -32,8 +24,12 @@ class NextBatch:
     drafter: Drafter | None = None  # guesses tokens after decodes
     door_open: bool = True  # whether waiting requests may still be admitted in this iteration
     short_of_memory: bool = False  # the only victim is in flight: plan nothing ahead until its batch returns
-    shares: dict[Request, Share] = field(default_factory=dict)
+    shares: dict[Request, Flight] = field(default_factory=dict)
     refused: dict[Request, Reason] = field(default_factory=dict)
+    decode: Flight = field(init=False)  # the share of every decode without drafts
+
+    def __post_init__(self) -> None:
+        self.decode = Flight(self.id, 1, samples=True)
 
     def tokens_for(self, grant: Grant, pending: int) -> int:
         """Tokens of `pending` that the remaining budget allows; 0 = wait.
@@ -45,9 +41,10 @@ class NextBatch:
             return max(0, min(wanted, self.budget))
         return 0
 
-    def add(self, request: Request, share: Share) -> None:
-        self.shares[request] = share
-        self.budget -= share.tokens + len(share.drafts)
+    def add(self, request: Request, tokens: int, samples: bool, drafts: tuple[int, ...]) -> None:
+        plain = tokens == 1 and samples and not drafts
+        self.shares[request] = self.decode if plain else Flight(self.id, tokens, samples, drafts)
+        self.budget -= tokens + len(drafts)
 
     def drop(self, request: Request) -> None:
         """Remove a request's share; its tokens return to the budget."""

@@ -225,11 +225,11 @@ class Order(Protocol):
 class Policy(Protocol):
     """Chooses the next iteration: a pure function of a snapshot.
 
-    A policy may also have four attributes, each False if absent. `steady` promises to simulations: after it has run the
-    whole view as decodes and admitted no request, it selects the same until a request arrives or ends, however much time
-    passes, so that one decision covers many iterations. `pads_batches`: an iteration computes every slot of the batch, empty
-    ones too. `preempts`: the policy may preempt, so it sees the queue even when no place is free. `pauses_decodes`: no decode
-    runs in an iteration with prompts.
+    A policy may also have four attributes, each False if absent. `steady` promises to simulations: once the whole view
+    decodes, and it admitted no request or no request can be admitted, it selects the whole view, in order, until a request
+    arrives or ends, however much time passes, so that one decision covers many iterations. `pads_batches`: an iteration
+    computes every slot of the batch, empty ones too. `preempts`: the policy may preempt, so it sees the queue even when no
+    place is free. `pauses_decodes`: no decode runs in an iteration with prompts.
     """
 
     @property

@@ -105,8 +105,8 @@ class Flight(NamedTuple):
 
     batch: int
     tokens: int  # tokens certain to be computed: the chunk without its drafts
-    samples: bool
-    drafts: int = 0
+    samples: bool  # whether these are all pending tokens, so that the next one is sampled
+    drafts: tuple[int, ...] = ()  # guesses, run after these tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,8 @@ class Request:
     @property
     def decoding(self) -> bool:
         """Whether only the newest generated token is pending."""
+        if not self.flights:
+            return len(self.prompt) + len(self.output) - self.computed == 1 and bool(self.output)
         return self.pending == 1 and bool(self.output or self.promised)
 
     def schedulable_ahead(self, overlap: Overlap, last_batch: int) -> bool:

@@ -10,7 +10,7 @@ from orcinus.core.advance import advance
 from orcinus.core.batch import Batch, BatchResult, Event, Finished
 from orcinus.core.deltas import build_batch
 from orcinus.core.drafts import active, drafts_for
-from orcinus.core.next_batch import NextBatch, Share
+from orcinus.core.next_batch import NextBatch
 from orcinus.core.orders.fcfs import FCFS
 from orcinus.core.ports import Drafter, KVManager, Order, Policy
 from orcinus.core.request import Failure, Finish, Overlap, Request, Status
@@ -114,7 +114,8 @@ class Scheduler:
         selection = self.policy.select(view)
         limit = self.limits.max_batch_tokens
         budget = limit if selection.token_budget is None else min(limit, max(0, selection.token_budget))
-        batch = NextBatch(budget, budget, self.limits.max_batch_size - len(view.running), overlap, len(view.running), drafter)
+        running = len(view.running)
+        batch = NextBatch(self._last_batch + 1, budget, budget, self.limits.max_batch_size - running, overlap, running, drafter)
         for request in selection.preempt:
             self.admission.preempt_wished(request, batch)
         others = selection.otherwise
@@ -129,8 +130,8 @@ class Scheduler:
         if not batch.shares:
             return None
         reasons, behind = batch.left_out(view, others)
-        self._last_batch += 1
-        made = build_batch(self._last_batch, batch.shares, self.kv, self.admission.take_removed())
+        self._last_batch = batch.id
+        made = build_batch(batch.id, batch.shares, self.kv, self.admission.take_removed())
         return made, Unserved(reasons, behind, self.num_waiting, self.num_running, self.kv.num_free)
 
     def view(self, now: float, overlap: Overlap = NO_OVERLAP) -> View:
@@ -147,8 +148,8 @@ class Scheduler:
         request = grant.request
         if batch.refused.get(request) is Reason.PREEMPTED:
             return
-        free = not request.flights or request.schedulable_ahead(batch.overlap, self._last_batch)
-        if not free or request in batch.shares or self._requests.get(request.id) is not request:
+        busy = request.flights and not request.schedulable_ahead(batch.overlap, self._last_batch)
+        if busy or request in batch.shares or self._requests.get(request.id) is not request:
             name = type(self.policy).__name__
             raise PolicyError(f"{name} granted request {request.id!r}, which is unknown, in flight, finished or granted before")
         pending = request.pending
@@ -161,10 +162,10 @@ class Scheduler:
                 return
             pending = request.pending
             count = min(count, pending)  # a part may have been found in the prefix cache
-        drafts = drafts_for(self.kv, grant, batch)
+        drafts = drafts_for(self.kv, grant, batch, batch.drafter) if batch.drafter is not None else ()
         if not self.admission.make_room(request, count, batch):
             return
-        batch.add(request, Share(count, count == pending, drafts))
+        batch.add(request, count, count == pending, drafts)
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
         """Write a batch's result into its requests. Returns the events."""
@@ -180,11 +181,11 @@ class Scheduler:
                 if row in result.prompt_logprobs:  # overwrites: a preempted request computes them again
                     request.prompt_logprobs[chunk.start :] = result.prompt_logprobs[row]
                 logprobs = result.logprobs[row] if result.logprobs else ()
-                given, ending = advance(request, chunk, tokens, logprobs, now)
-                events += given
+                before = len(events)
+                ending = advance(request, chunk, tokens, logprobs, now, events)
                 self.kv.commit(request)
-                if given:
-                    self.order.generated(request, len(given))
+                if tokens:
+                    self.order.generated(request, len(events) - before)
                 if ending is not None:
                     events.append(self._finish(request, ending, now))
                 if request.leaving and not request.flights and not request.finish:

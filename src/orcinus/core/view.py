@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from itertools import repeat
+from typing import Any, NamedTuple
 
 from orcinus.core.request import Request
 from orcinus.core.step_time import StepTime
@@ -52,6 +54,14 @@ class Grant(NamedTuple):
     request: Request
     divisible: bool = False  # may be cut to fit the token budget (chunked prefill)
     at_most: int | None = None  # tokens in this iteration; None = all that are pending
+
+
+_grant_of: Callable[[Iterable[Any]], Grant] = partial(tuple.__new__, Grant)  # like `batch.chunk_of`
+
+
+def grants(requests: Iterable[Request], *, divisible: bool = False, at_most: int | None = None) -> Iterator[Grant]:
+    """One grant for each request, lazily."""
+    return map(_grant_of, zip(requests, repeat(divisible), repeat(at_most)))
 
 
 @dataclass(frozen=True, slots=True)

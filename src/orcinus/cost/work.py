@@ -22,7 +22,14 @@ class IterationWork(NamedTuple):
 
     def repeated(self, times: int) -> IterationWork:
         """The work of the same decodes, this many iterations later."""
-        return self._replace(context=self.context + times * self.decodes, later=self.later + times)
+        count, context, later = self.decodes, self.context + times * self.decodes, self.later + times
+        return IterationWork(self.tokens, self.requests, count, context, self.prompts, self.samples, self.contexts, later)
+
+    def decoding(self) -> IterationWork:
+        """The same requests as decodes that attend to what they know now; the next iteration is `repeated(1)` of it."""
+        contexts = (*self.contexts, *(start + tokens for start, tokens in self.prompts))
+        count = self.requests
+        return IterationWork(count, count, count, sum(contexts), (), count, contexts)
 
     def attended(self, window: int | None) -> int:
         """Tokens that the decodes attend to within `window`, in total."""
@@ -36,7 +43,7 @@ class IterationWork(NamedTuple):
 
 def work_of(batch: Batch) -> IterationWork:
     """The work of a batch."""
-    return work_of_chunks((chunk.start, len(chunk.tokens), chunk.samples) for chunk in batch.chunks)
+    return work_of_chunks([(chunk.start, len(chunk.tokens), chunk.drafts is not None) for chunk in batch.chunks])
 
 
 def work_of_chunks(chunks: Iterable[tuple[int, int, bool]]) -> IterationWork:

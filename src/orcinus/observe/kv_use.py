@@ -16,10 +16,10 @@ EVERY = 7  # iterations between observations, which cost more than planning
 class KVUseObserver(Observer):
     """Shares of the K/V pool by kind, averaged over time.
 
-    used: keys and values of computed tokens. reserved: held for tokens that will be computed later. internal: held but
-    never used, because a request ends early, or in the middle of a block. external: free, but the first request in the queue
-    does not fit. idle: free, and no request waits. `final` tells how many tokens a request will hold at its end; a real engine
-    knows only the maximum.
+    used: keys and values of tokens that are computed or in flight. reserved: held for tokens that will be computed later.
+    internal: held but never used, because a request ends early, or in the middle of a block. external: free, but the first
+    request in the queue does not fit. idle: free, and no request waits. `final` tells how many tokens a request will hold at
+    its end; a real engine knows only the maximum.
     """
 
     def __init__(self, scheduler: Scheduler, final: Callable[[Request], int] = lambda request: request.max_known) -> None:
@@ -58,8 +58,9 @@ class KVUseObserver(Observer):
             tables = kv.blocks(request)
             room = len(tables[0]) * kv.block_size
             held += room
-            used += min(request.computed, room)
-            reserved += max(0, min(self._final(request), room) - request.computed)
+            written = request.launched
+            used += min(written, room)
+            reserved += max(0, min(self._final(request), room) - written)
         places = kv.num_blocks * kv.block_size
         taken = places - kv.num_free * kv.block_size
         scale = taken / held if held else 0.0  # below 1 if requests share blocks

@@ -32,6 +32,8 @@ class Served:
 
 @dataclass(slots=True)
 class _LiveRequest:
+    """A request that has not ended, with its moments in seconds."""
+
     arrival: float
     prompt_tokens: int
     client: str
@@ -87,7 +89,7 @@ class MetricsObserver(Observer):
         self.batch_tokens.add(tokens)
 
     def on_events(self, events: Sequence[Event]) -> None:
-        gaps: Counter[float] = Counter()
+        gaps: dict[float, int] = {}
         for event in events:
             live = self._live.get(event.request_id)
             if live is None:
@@ -96,14 +98,18 @@ class MetricsObserver(Observer):
                 self._end(live, event)
                 continue
             if live.first is None:
-                live.first = event.at
-                if not live.earlier:
-                    self.ttft.add(event.at - live.arrival)
+                self.first_token(live, event.at)
             else:
-                gaps[event.at - live.newest] += 1
+                gap = event.at - live.newest
+                gaps[gap] = gaps.get(gap, 0) + 1
             live.newest, live.tokens = event.at, live.tokens + 1
         for gap, times in gaps.items():
             self.tbt.add(gap, times)
+
+    def first_token(self, live: _LiveRequest, at: float) -> None:
+        live.first = at
+        if not live.earlier:
+            self.ttft.add(at - live.arrival)
 
     def _end(self, live: _LiveRequest, event: Finished) -> None:
         del self._live[event.request_id]

@@ -18,6 +18,7 @@ from orcinus.sim.jitter import Jitter
 from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 
 END = MADE_UP + 1  # the token that ends an answer before max_tokens
+MADE_UP_ROW = (MADE_UP,)
 
 
 @dataclass(slots=True)
@@ -102,10 +103,14 @@ class SimulatedExecutor:
         return at
 
     def _repeat(self, work: IterationWork, at: float, times: int) -> list[float]:
-        """Run a batch `times` times on the only stage; returns all ends."""
+        """Run a batch `times` times on the only stage; returns all ends.
+
+        Prompts run in the first iteration, and are decodes in the others.
+        """
         ends, begin, jitter = [], at, self.jitter
+        decodes = work.decoding() if work.prompts else work
         for done in range(times):
-            (seconds,) = self.cost.stages(work.repeated(done))
+            (seconds,) = self.cost.stages(decodes.repeated(done) if done else work)
             if jitter is not None:
                 seconds *= jitter.factor(self._iterations + done)
             at += seconds
@@ -139,24 +144,35 @@ class SimulatedExecutor:
             self.busy[0] -= last - ends[-1]
             self._free[0] = ends[-1]
 
+    def begun(self, now: float) -> tuple[Chunk, ...]:
+        """The chunks of a repeated batch whose first iteration has ended; its result is not collected yet."""
+        if self._flights and len(self._flights[-1].ends) > 1 and self._flights[-1].ends[0] < now:
+            return self._flights[-1].batch.chunks
+        return ()
+
     def collect(self) -> BatchResult:
         flight = self._flights.popleft()
         batch, ends = flight.batch, flight.ends
         self.clock.jump(ends[-1])
         earlier = tuple(ends[:-1])
-        rows = tuple([(self._token(chunk, len(earlier)),) if chunk.samples else () for chunk in batch.chunks])
+        if self.answers:
+            rows = tuple([self._row(chunk, len(earlier)) for chunk in batch.chunks])
+        else:
+            rows = tuple([() if chunk.drafts is None else MADE_UP_ROW for chunk in batch.chunks])
         return RepeatedResult(batch.id, rows, earlier=earlier) if earlier else BatchResult(batch.id, rows)
 
-    def _token(self, chunk: Chunk, earlier: int) -> int:
-        """The token of a batch's last iteration.
+    def _row(self, chunk: Chunk, earlier: int) -> tuple[int, ...]:
+        """The token of a batch's last iteration, if there is one.
 
         It is `END` if it completes the answer.
         """
+        if chunk.drafts is None:
+            return ()
         answer = self.answers.get(chunk.request_id)
         if answer is None or self._generated(chunk) + earlier + 1 < answer:
-            return MADE_UP
+            return MADE_UP_ROW
         del self.answers[chunk.request_id]
-        return END
+        return (END,)
 
     def close(self) -> None:
         """Nothing to close."""

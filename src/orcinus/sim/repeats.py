@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -22,7 +21,10 @@ FIELDS = tuple(field.name for field in fields(Batch))
 
 @dataclass(frozen=True, slots=True)
 class RepeatedBatch(Batch):
-    """A batch of decodes that stands for up to `repeats` iterations."""
+    """A batch that stands for up to `repeats` iterations.
+
+    Every chunk is sampled in the first one, and runs that token in the next: all later iterations are decodes.
+    """
 
     repeats: int = 2
     held: bool = False  # whether its tokens are announced only when nothing runs
@@ -66,18 +68,31 @@ class RepeatingScheduler(Scheduler):
     def _repeats(self, batch: Batch, before: int) -> int:
         """The number of equal iterations that start with this batch.
 
-        Only an arrival or a cancellation can interrupt them. All requests that hold K/V memory held it `before` and decode
-        in the batch, so the next snapshot differs only in lengths until one of them ends or memory runs out. A steady
-        policy then selects the same requests, and admits no others.
+        Only an arrival or a cancellation can interrupt them. All requests that hold K/V memory are sampled in the batch, and
+        decode from then on, so snapshots differ only in lengths until one of them ends or memory runs out. A steady policy
+        then selects the same requests. It admits no others if this batch, decodes alone, admitted none (K/V memory was held
+        `before`), or if there are none to admit.
         """
-        requests = len(batch.chunks)
-        steady = self.drafter is None and requests == self.num_running == before and getattr(self.policy, "steady", False)
-        if not (steady and all(c.samples and len(c.tokens) == 1 and not c.prefill for c in batch.chunks)):
+        requests, chunks = len(batch.chunks), batch.chunks
+        steady = self.drafter is None and requests == self.num_running and getattr(self.policy, "steady", False)
+        if not (steady and all(chunk.drafts is not None for chunk in chunks)):
+            return 1
+        decodes = requests == before and all(len(chunk.tokens) == 1 and not chunk.prefill for chunk in chunks)
+        if not (decodes or self._closed(batch)):
             return 1
         most = min(request.max_known - request.known for request in self.admission.running)
         if not self.kv.preallocates:
             most = min(most, self.kv.num_free // requests * self.kv.block_size)
         return max(1, min(most, MOST_REPEATS))
+
+    def _closed(self, batch: Batch) -> bool:
+        """Whether no request can be admitted after this batch, which has the order of the queue, as the next one will.
+
+        Answers that are held back are announced only after their last token, so their first one must not be decided early.
+        """
+        if self.policy.holds_answers or (self.num_waiting and self.num_running < self.limits.max_batch_size):
+            return False
+        return all(one.id == chunk.request_id for one, chunk in zip(self.admission.running, batch.chunks, strict=True))
 
     def apply(self, batch: Batch, result: BatchResult, now: float) -> list[Event]:
         if isinstance(result, RepeatedResult):
@@ -111,7 +126,7 @@ class RepeatMetrics(MetricsObserver):
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
         if not isinstance(result, RepeatedResult):
             return
-        earlier, gaps = result.earlier, Counter[float]()
+        earlier, gaps, decoding = result.earlier, dict[float, int](), 0
         held = isinstance(batch, RepeatedBatch) and batch.held
         self.batch_size.add(len(batch.chunks), len(earlier))
         self.batch_tokens.add(len(batch.chunks), len(earlier))
@@ -122,11 +137,15 @@ class RepeatMetrics(MetricsObserver):
             live.tokens += len(earlier)
             if held:  # all tokens come together, with the last one
                 self.tbt.add(0.0, len(earlier))
+                continue
+            if live.first is None:
+                self.first_token(live, earlier[0])
             else:
-                gaps[earlier[0] - live.newest] += 1
-                live.newest = earlier[-1]
+                gap = earlier[0] - live.newest
+                gaps[gap] = gaps.get(gap, 0) + 1
+            live.newest, decoding = earlier[-1], decoding + 1
         for gap, requests in gaps.items():
             self.tbt.add(gap, requests)
-        if gaps:
+        if decoding:
             for began, ended in pairwise(earlier):
-                self.tbt.add(ended - began, gaps.total())
+                self.tbt.add(ended - began, decoding)

@@ -63,7 +63,7 @@ class Replica:
         self.engine = Engine(self.scheduler, self.executor, clock, observers)
         self.left: dict[str, int] = {}  # tokens of every request that has not ended, prompt and answer
         self.work = 0  # their sum, which only a simulation knows
-        self.queued_tokens = 0  # the sum of the next, which a server knows too
+        self._queued_tokens = 0  # the sum of the next
         self._queued: dict[str, int] = {}  # prompt tokens of requests without a first token
         self._prefixes: dict[str, int] = {}
         self._prompts: dict[int, tuple[int, ...]] = {}  # without a prefix cache prompts of one length are equivalent
@@ -82,11 +82,17 @@ class Replica:
         return ANSWER * self.outstanding
 
     @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens of requests without a first token, which a server knows too."""
+        begun = self.executor.begun(self.clock.now()) if self._queued else ()
+        return self._queued_tokens - sum(self._queued.get(chunk.request_id, 0) for chunk in begun)
+
+    @property
     def next_end(self) -> float | None:
         return self.executor.next_end
 
-    def submit(self, request_id: str, arrival: Arrival) -> list[Event]:
-        """Submit a request. Call `dispatch` after the last one of a moment."""
+    def submit(self, request_id: str, arrival: Arrival) -> list[Finished]:
+        """Submit a request; returns its rejection, if any. Call `dispatch` after the last one of a moment."""
         now = self.clock.now()
         self.executor.interrupt(now)
         ends_early = arrival.output_tokens < arrival.asked_tokens
@@ -96,7 +102,7 @@ class Replica:
         self.left[request_id] = arrival.total_tokens
         self.work += arrival.total_tokens
         self._queued[request_id] = arrival.prompt_tokens
-        self.queued_tokens += arrival.prompt_tokens
+        self._queued_tokens += arrival.prompt_tokens
         if ends_early:
             self.executor.answers[request_id] = arrival.output_tokens
         return self._heard(self.engine.submit(request))
@@ -104,19 +110,20 @@ class Replica:
     def dispatch(self) -> None:
         self.engine.dispatch()
 
-    def settle(self) -> list[Event]:
-        """Settle the oldest batch, which ends now, and start another."""
-        events = self._heard(self.engine.settle())
+    def settle(self) -> list[Finished]:
+        """Settle the oldest batch, which ends now, and start another; returns the endings."""
+        endings = self._heard(self.engine.settle())
         self.engine.dispatch()
-        return events
+        return endings
 
-    def _heard(self, events: list[Event]) -> list[Event]:
-        for event in events:
-            if event.request_id in self._queued:
-                self.queued_tokens -= self._queued.pop(event.request_id)
-            if isinstance(event, Finished):
-                self.work -= self.left.pop(event.request_id)
-        return events
+    def _heard(self, events: list[Event]) -> list[Finished]:
+        if self._queued:
+            for event in events:
+                self._queued_tokens -= self._queued.pop(event.request_id, 0)
+        endings = [event for event in events if isinstance(event, Finished)]
+        for ending in endings:
+            self.work -= self.left.pop(ending.request_id)
+        return endings
 
     def _prompt(self, request_id: str, arrival: Arrival) -> tuple[int, ...]:
         """A made-up prompt; prompts are equal only in their shared prefix."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from heapq import heappop, heappush
 
-from orcinus.core.batch import Event, Finished
+from orcinus.core.batch import Finished
 from orcinus.core.component_spec import make
 from orcinus.routing.router import ROUTERS, Router
 from orcinus.sim.clock import VirtualClock
@@ -93,13 +93,12 @@ class Simulation:
             self.replicas[index].dispatch()
             self._note(index)
 
-    def _hear(self, source: Source, events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, Finished):
-                self.ended += 1
-                source.ended(event.request_id, event.at)
-                if self.watch is not None:
-                    self.watch(self.ended)
+    def _hear(self, source: Source, endings: Sequence[Finished]) -> None:
+        for ending in endings:
+            self.ended += 1
+            source.ended(ending.request_id, ending.at)
+            if self.watch is not None:
+                self.watch(self.ended)
 
     def _note(self, index: int) -> None:
         end = self.replicas[index].next_end

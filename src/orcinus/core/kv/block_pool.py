@@ -47,10 +47,9 @@ class BlockPool:
         False, and nothing taken, if blocks are short.
         """
         tables = self._tables.get(request.id, self._none)
-        short = -(-tokens // self.block_size) - len(tables[0])
-        if short <= 0:  # the usual case
-            self._tables[request.id] = tables
+        if tokens <= len(tables[0]) * self.block_size:  # the usual case
             return True
+        short = -(-tokens // self.block_size) - len(tables[0])
         if short * self.groups > self.num_free:
             return False
         self._tables[request.id] = tuple(table + tuple([self._take() for _ in range(short)]) for table in tables)

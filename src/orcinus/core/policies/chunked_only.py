@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from orcinus.core.policies.phases import at_least, by_phase
 from orcinus.core.unserved import Reason
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ChunkedOnly:
         room = len(view.running) < view.limits.max_batch_size
         some = bool(prompts) or (room and any(map(view.fits, view.waiting[:1])))
         if some and not (decodes and view.number % 2):
-            chunks = (Grant(request, divisible=True) for request in chain(prompts, view.waiting))
+            chunks = grants(chain(prompts, view.waiting), divisible=True)
             return Selection(chunks, self.token_budget, otherwise=Reason.PROMPTS_FIRST)
         stopped = Reason.NO_BLOCKS if room else Reason.BATCH_FULL
-        return Selection(map(Grant, decodes), otherwise=Reason.NOT_CHOSEN if some else stopped)
+        return Selection(grants(decodes), otherwise=Reason.NOT_CHOSEN if some else stopped)

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import ClassVar
 
 from orcinus.core.unserved import Reason
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class FasterTransformer:
 
     def select(self, view: View) -> Selection:
         if view.running or view.busy:
-            return Selection((Grant(request, at_most=1) for request in view.running), otherwise=Reason.STATIC_BATCH)
+            return Selection(grants(view.running, at_most=1), otherwise=Reason.STATIC_BATCH)
         batch = list(takewhile(view.fits, view.waiting[: view.limits.max_batch_size]))
         shortest = min((request.pending for request in batch), default=0)
-        return Selection((Grant(request, at_most=shortest) for request in batch), otherwise=Reason.STATIC_BATCH)
+        return Selection(grants(batch, at_most=shortest), otherwise=Reason.STATIC_BATCH)

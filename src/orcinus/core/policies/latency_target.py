@@ -12,7 +12,7 @@ from orcinus.core.batch import pairs
 from orcinus.core.policies.phases import by_phase
 from orcinus.core.request import Request
 from orcinus.core.unserved import Reason
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 from orcinus.errors import ConfigError, shown
 
 LEAST = 16  # tokens of an iteration without decodes, or that misses the target anyway
@@ -45,9 +45,9 @@ class LatencyTarget:
         decodes, prompts = by_phase(view.running)
         known = sum(request.known for request in decodes)
         prompts += view.waiting[: self._room(view, len(decodes), known, prompts)]
-        chunks = (Grant(request, divisible=True) for request in prompts)
+        chunks = grants(prompts, divisible=True)
         budget = self._budget(view, decodes, known, prompts)
-        return Selection(chain(map(Grant, decodes), chunks), budget, otherwise=Reason.LATENCY)
+        return Selection(chain(grants(decodes), chunks), budget, otherwise=Reason.LATENCY)
 
     def _room(self, view: View, decodes: int, known: int, prompts: Sequence[Request]) -> int:
         """How many more requests could decode together within the target.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar
 
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +23,4 @@ class Orca:
 
     def select(self, view: View) -> Selection:
         oldest_first = chain(view.running, view.waiting)
-        return Selection(map(Grant, oldest_first))
+        return Selection(grants(oldest_first))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from orcinus.core.policies.phases import by_phase
 from orcinus.core.unserved import Reason
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +26,5 @@ class PrefillFirst:
         decodes, prompts = by_phase(view.running)
         room = len(view.running) < view.limits.max_batch_size
         if prompts or (room and any(map(view.fits, view.waiting[:1]))):
-            return Selection(map(Grant, chain(prompts, view.waiting)), otherwise=Reason.PROMPTS_FIRST)
-        return Selection(map(Grant, decodes), otherwise=Reason.NO_BLOCKS if room else Reason.BATCH_FULL)
+            return Selection(grants(chain(prompts, view.waiting)), otherwise=Reason.PROMPTS_FIRST)
+        return Selection(grants(decodes), otherwise=Reason.NO_BLOCKS if room else Reason.BATCH_FULL)

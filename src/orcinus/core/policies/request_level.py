@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from orcinus.core.unserved import Reason
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 from orcinus.errors import ConfigError, shown
 
 
@@ -32,4 +32,4 @@ class RequestLevel:
 
     def select(self, view: View) -> Selection:
         batch_goes_on = view.running or view.busy
-        return Selection(map(Grant, view.running if batch_goes_on else view.waiting), otherwise=Reason.STATIC_BATCH)
+        return Selection(grants(view.running if batch_goes_on else view.waiting), otherwise=Reason.STATIC_BATCH)

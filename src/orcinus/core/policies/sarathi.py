@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from orcinus.core.policies.phases import at_least, by_phase
 from orcinus.core.unserved import Reason
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,6 @@ class Sarathi:
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)
-        one_prompt = (Grant(request, divisible=True) for request in (*prompts, *view.waiting)[:1])
+        one_prompt = grants((*prompts, *view.waiting)[:1], divisible=True)
         budget = max(self.chunk_size, len(decodes))
-        return Selection(chain(map(Grant, decodes), one_prompt), budget, otherwise=Reason.ONE_PROMPT)
+        return Selection(chain(grants(decodes), one_prompt), budget, otherwise=Reason.ONE_PROMPT)

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import ClassVar
 
 from orcinus.core.policies.phases import at_least, by_phase
-from orcinus.core.view import Grant, Selection, View
+from orcinus.core.view import Selection, View, grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class StallFree:
 
     def select(self, view: View) -> Selection:
         decodes, prompts = by_phase(view.running)
-        chunks = (Grant(request, divisible=True) for request in chain(prompts, view.waiting))
+        chunks = grants(chain(prompts, view.waiting), divisible=True)
         first = next(chain(prompts, view.waiting), None)
         alone = min(first.pending, self.prompt_budget) if first and not (decodes or view.busy) else 0
-        return Selection(chain(map(Grant, decodes), chunks), max(self.token_budget, alone, len(decodes)))
+        return Selection(chain(grants(decodes), chunks), max(self.token_budget, alone, len(decodes)))
