@@ -67,6 +67,14 @@ def _step(builder: ir.IRBuilder, x: ir.Value, weights: list[ir.Value], sums: lis
     return sums
 
 
+def not_unrolled(end: ir.Instruction, module: ir.Module) -> None:
+    """Keep LLVM from unrolling the loop that ends with this branch."""
+    plain = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    name = ir.values.MDValue(module, [plain], str(len(module.metadata)))
+    name.operands = (name, plain)  # a loop's name is a list that begins with itself
+    end.set_metadata("llvm.loop", name)
+
+
 def _loop(builder: ir.IRBuilder, rows: int, x: list[ir.Value], panel: ir.Value, size: ir.Value) -> list[list[ir.Value]]:
     """The sums of `rows` rows over all inputs. It is not unrolled: LLVM would read ahead, and run out of registers."""
     before, body, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("sums")
@@ -88,11 +96,7 @@ def _loop(builder: ir.IRBuilder, rows: int, x: list[ir.Value], panel: ir.Value, 
             each.add_incoming(new, body)
     next_k = builder.add(k, INDEX(1))
     k.add_incoming(next_k, body)
-    end = builder.cbranch(builder.icmp_signed("<", next_k, size), body, after)
-    plain = builder.module.add_metadata([ir.MetaDataString(builder.module, "llvm.loop.unroll.disable")])
-    name = ir.values.MDValue(builder.module, [plain], str(len(builder.module.metadata)))
-    name.operands = (name, plain)  # a loop's name is a list that begins with itself
-    end.set_metadata("llvm.loop", name)
+    not_unrolled(builder.cbranch(builder.icmp_signed("<", next_k, size), body, after), builder.module)
     builder.position_at_end(after)
     return following
 
