@@ -12,7 +12,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -92,10 +92,19 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace) -> Result:
     """Load all peers, let them take turns, compare. Raises `ConfigError`."""
-    load = LoadConfig(workload=options.workload, requests=options.requests, repeats=options.repeats)
-    workload, geometry = load.make(options.seed), GEOMETRIES[options.geometry]
-    first = requests_of_round(workload, 0, geometry.vocab_size)
-    longest = max(len(each.prompt) + each.output_tokens for each in first)
+    return next(measure_each([options]))
+
+
+def measure_each(rows: Sequence[argparse.Namespace]) -> Iterator[Result]:
+    """One result for each row's options, by peers that are loaded once.
+
+    Rows may differ in workload, requests, repeats, seed and peers, and the limit of lengths is that of the longest row. An
+    interrupted row is the last one. Raises `ConfigError`.
+    """
+    options, geometry = rows[0], GEOMETRIES[rows[0].geometry]
+    loads = [LoadConfig(workload=row.workload, requests=row.requests, repeats=row.repeats) for row in rows]
+    firsts = [requests_of_round(load.make(row.seed), 0, geometry.vocab_size) for load, row in zip(loads, rows, strict=True)]
+    longest = max(len(each.prompt) + each.output_tokens for first in firsts for each in first)
     max_model_len = 64 * math.ceil(longest / 64)
     if max_model_len > geometry.max_position_embeddings:
         raise ConfigError(
@@ -105,19 +114,25 @@ def measure(options: argparse.Namespace) -> Result:
     with console.status("making the checkpoint"):
         folder = write_checkpoint(geometry, options.dtype, FOLDER / "models" / f"{options.geometry}-{options.dtype}")
     asked = {"op": "load", "model": str(folder), "dtype": options.dtype, "quantization": options.quantization, **limits}
+    names = sorted(dict.fromkeys(name for row in rows for name in row.peers), key=lambda name: name != BASE)
+    number_format = f"{options.dtype}, {options.quantization} weights" if options.quantization else options.dtype
     versions: dict[str, str] = {}
     with ExitStack() as stack:
-        systems, missing = load_peers(options.peers, asked, geometry.vocab_size, versions, stack)
-        with progress() as bars:
-            sides, complete = measure_sides(systems, workload, options.repeats, options.requests, bars.bar)
-    if not complete:
-        console.print("Interrupted: what was measured until then is kept.")
-    base = next((system.outputs for system in systems if system.name == BASE), {})
-    compared = [with_agreement(side, system.outputs, base) for side, system in zip(sides, systems, strict=True)]
-    number_format = f"{options.dtype}, {options.quantization} weights" if options.quantization else options.dtype
-    work = work_of(load, options.seed, first, f"random {options.geometry} in {number_format}")
-    result = make_result("peers", replace(work, limits=limits), [*compared, *missing], complete=complete)
-    return replace(result, versions=result.versions | versions)
+        loaded, missing = load_peers(names, asked, geometry.vocab_size, versions, stack)
+        for place, (row, load, first) in enumerate(zip(rows, loads, firsts, strict=True)):
+            systems = [replace(system, outputs={}, row=place) for system in loaded if system.name in row.peers]
+            with progress() as bars:
+                sides, complete = measure_sides(systems, load.make(row.seed), row.repeats, row.requests, bars.bar)
+            if not complete:
+                console.print("Interrupted: what was measured until then is kept.")
+            base = next((system.outputs for system in systems if system.name == BASE), {})
+            compared = [with_agreement(side, system.outputs, base) for side, system in zip(sides, systems, strict=True)]
+            absent = [side for side in missing if side.name in row.peers]
+            work = work_of(load, row.seed, first, f"random {options.geometry} in {number_format}")
+            result = make_result("peers", replace(work, limits=limits), [*compared, *absent], complete=complete)
+            yield replace(result, versions=result.versions | versions)
+            if not complete:
+                return
 
 
 def load_peers(

@@ -40,19 +40,20 @@ class PeerSystem:
     settings: Mapping[str, Setting]
     vocabulary: int
     max_batch_size: int
+    row: int = 0  # prompts of other rows are other ones: a prefix cache would know them
     outputs: dict[int, Ids] = field(default_factory=dict)  # of each round that is valid
     failure: str = ""
     _cpu_before: float = math.nan
 
     def warm_up(self, workload: Workload) -> None:
         """A batch with short answers, not measured."""
-        asked = requests_of_round(workload, WARM_UP_ROUND, self.vocabulary)[: self.max_batch_size]
+        asked = self._requests(workload, WARM_UP_ROUND)[: self.max_batch_size]
         self._serve([BenchRequest(each.prompt, min(each.output_tokens, WARM_UP_TOKENS)) for each in asked])
         self._cpu_before = self.peer.cpu_seconds()
 
     def measure(self, workload: Workload, number: int = 0, watch: Callable[[int], None] | None = None) -> Repeat:
         """Serve the requests of a round, all of them there at the start."""
-        asked, load, before = requests_of_round(workload, number, self.vocabulary), load_average(), self.peer.cpu_seconds()
+        asked, load, before = self._requests(workload, number), load_average(), self.peer.cpu_seconds()
         answer = self._serve(asked)
         after = self.peer.cpu_seconds()
         idle, self._cpu_before = before - self._cpu_before, after
@@ -66,6 +67,9 @@ class PeerSystem:
             self.outputs[number] = answer["output_ids"]
         common = {"slots": self.max_batch_size, "load": load, "counters": counters, "draw": number}
         return Repeat(round=number, seconds=answer["seconds"], requests=records, problems=problems, **common)
+
+    def _requests(self, workload: Workload, number: int) -> list[BenchRequest]:
+        return requests_of_round(workload, 2 * WARM_UP_ROUND * self.row + number, self.vocabulary)
 
     def _serve(self, asked: Sequence[BenchRequest]) -> dict[str, Any] | None:
         """The peer's answer; None if it has failed, now or before."""

@@ -23,10 +23,13 @@ HEADERS = (
     f"to {BASE}",
     "same answers",
     "same first tokens",
+    "TTFT ms",
+    "ms a token",
     "cores busy",
     "output tokens/CPU s",
 )
 IDLE = 0.02  # of a core
+LATENCIES = ("ttft.p50", "tpot.p50")  # medians of requests; a peer that does not tell when tokens come has none
 METRIC = "output_throughput"  # in which peers are ranked
 
 
@@ -52,10 +55,16 @@ def _row(summary: Summary, result: Result) -> Row:
             _spelled(summary.intervals.get("total_throughput"), "{:.0f}"),
             _spelled(ratio(summary, result), "{:.2f}") or "1",
             *(f"{statistics.fmean(values):.1%}" if values else "" for values in shares),
+            *latency_cells(summary),
             f"{cores.median:.2f}" if cores else "",
             f"{thrift.median:.0f}" if thrift else "",
         )
     )
+
+
+def latency_cells(summary: Summary) -> tuple[str, ...]:
+    """Milliseconds to the first token, and for each one after it."""
+    return tuple("" if (found := summary.median(name)) is None else f"{1e3 * found:.3g}" for name in LATENCIES)
 
 
 def ratio(summary: Summary, result: Result) -> Interval | None:

@@ -14,6 +14,7 @@ import environments
 import geometry
 import peers
 import pytest
+import rows
 import run
 import system
 import table
@@ -390,3 +391,52 @@ def test_hugging_face_and_orcinus_give_the_same_answers(tmp_path: Path, monkeypa
     ended = {side.name: [request.ended for request in side.repeats[0].requests] for side in result.sides}
     assert ended["hf-generate"][0] == ended["hf-generate"][1] < ended["hf-generate"][2], "a batch ends together"
     assert json.loads(out.read_text())["kind"] == "peers"
+
+
+# All rows in one command
+
+
+def test_rows_of_a_group_share_loaded_peers_and_no_prompts(
+    fakes: Callable[..., tuple[int, Result]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They go into the page one after the other, with those that the minutes left no time for."""
+    for name, habit in {"orcinus": "plain", "vllm": "fast", "llama.cpp": "plain"}.items():
+        monkeypatch.setitem(peers.PEERS, name, FakeKind(habit))  # type: ignore[arg-type]
+    one = "--peers orcinus,vllm --workload fixed:tokens=9,fixed:tokens=3 --requests 4"
+    other = "--peers orcinus,vllm,llama.cpp --workload fixed:tokens=9,fixed:tokens=4 --requests 3"
+    monkeypatch.setattr(rows, "GROUPS", (("--geometry tiny --threads 1", (one, other)),))
+    asked: list[tuple[str, str, list[list[int]]]] = []
+    ask = Peer.ask
+
+    def listening(self: Peer, message: Any, patience: float) -> Any:
+        asked.append((self.name, message["op"], [list(each) for each in message.get("prompts", ())]))
+        return ask(self, message, patience)
+
+    monkeypatch.setattr(Peer, "ask", listening)
+    page = tmp_path / "peers.md"
+    page.write_text("before\n" + "".join(rows.MARKS) + "after\n")
+    assert rows.main(["--repeats", "2", "--write", str(page)]) == 0
+    assert [name for name, what, _ in asked if what == "load"] == ["orcinus", "vllm", "llama.cpp"]
+    seen = [tuple(prompt) for name, _, prompts in asked if name == "orcinus" for prompt in prompts]
+    assert len(seen) == len(set(seen)) == 3 * (4 + 3), "a warm-up and two rounds of each row"
+    text = page.read_text()
+    assert text.startswith("before\n" + rows.MARKS[0])
+    assert text.endswith(rows.MARKS[1] + "after\n")
+    assert "`--geometry tiny --threads 1 --workload fixed:tokens=9,fixed:tokens=3 --requests 4` | orcinus | 1000 " in text
+    assert "|  | vllm | 2000 (2000 to 2000) | **2.00 (2.00 to 2.00)** |" in text
+    assert "orcinus is ahead of the best other engine on 0 of 2 rows; in the median its output is 0.50 times" in text
+    assert rows.main(["--minutes", "-1", "--only", "tokens=4", "--write", str(page)]) == 1
+    assert "Not measured in this run: `--geometry tiny --threads 1 --workload fixed:tokens=9,fixed:tokens=4" not in text
+
+
+def test_every_row_of_the_page_can_be_asked_for() -> None:
+    for group in rows.chosen_rows(""):
+        shared = {(row.geometry, row.dtype, row.quantization, row.max_batch_size, row.threads) for row in map(parsed, group)}
+        assert len(shared) == 1, "peers are loaded once"
+    assert len(rows.chosen_rows("float32")) < len(rows.GROUPS)
+    with pytest.raises(SystemExit):
+        rows.main(["--only", "no such words"])
+
+
+def parsed(words: str) -> Any:
+    return run.parse(words.split())
