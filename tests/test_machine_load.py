@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orcinus.machine_load import CpuTimes, cpu_times, crowded, load_average, taken, usable_cores
+from orcinus.machine_load import CpuTimes, cpu_times, crowded, load_average, taken, taken_now, usable_cores
 
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="/proc/stat is Linux's")
 
@@ -46,6 +47,34 @@ def test_work_of_another_process_is_seen_and_ones_own_is_not() -> None:
     assert middle.own - before.own > 0
     assert after.own - middle.own == pytest.approx(1, abs=0.6), "a child that has ended is one's own"
     assert after.busy - before.busy >= after.own - before.own - 0.2
+
+
+SPIN = "import time; end = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
+
+
+@LINUX
+def test_processes_that_spin_are_seen_unless_they_are_ones_own() -> None:
+    """A spinner for each core: of another family they take the cores, as descendants they are the measurement's own."""
+    command = f"for core in $(seq {usable_cores()}); do {sys.executable} -c '{SPIN}' >/dev/null 2>&1 & echo $!; done"
+    orphans = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.split()
+    try:
+        said = taken_now(0.5)
+    finally:
+        for number in orphans:
+            os.kill(int(number), signal.SIGKILL)
+    assert said is not None
+    assert said.startswith("other processes took ")
+    child = subprocess.Popen([sys.executable, "-c", SPIN])
+    try:
+        before = cpu_times()
+        time.sleep(0.5)
+        after = cpu_times()
+    finally:
+        child.kill()
+        child.wait()
+    assert before is not None
+    assert after is not None
+    assert after.own > before.own
 
 
 def test_a_system_that_does_not_tell(tmp_path: Path) -> None:

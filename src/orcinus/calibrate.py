@@ -154,13 +154,17 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
     engine, found = llm.engine, IterationSampler()
     policy = engine.scheduler.policy
     engine.observers.append(found)
-    load, before = load_average(), cpu_times()
+    loads, before = [load_average()], cpu_times()
     try:
         reference = _measure(llm, found, seconds, watch)
     finally:
         engine.observers.remove(found)
         engine.use(policy)
-    resolved = llm.resolved
+    after, resolved = cpu_times(), llm.resolved
+    if before is None or after is None:  # a system without /proc: the load average is all that it tells
+        others = crowded([each for each in (*loads, load_average()) if each is not None], usable_cores())
+    else:
+        others = taken(before, after, usable_cores())
     return Calibration(
         model=str(llm.config.model or "the bundled model") + (f" at {resolved.revision}" if resolved.revision else ""),
         machine=machine_of(resolved.device),
@@ -171,17 +175,15 @@ def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | 
         block_size=resolved.block_size,
         num_blocks=resolved.num_blocks,
         cost=fit(found.found),
-        doubts=tuple(_doubts(load, taken(before, cpu_times(), usable_cores()), reference)),
+        doubts=tuple(_doubts(others, reference)),
     )
 
 
-def _doubts(load: float | None, others: str | None, reference: Sequence[float]) -> Iterator[str]:
+def _doubts(others: str | None, reference: Sequence[float]) -> Iterator[str]:
     """Why the measurement must not be believed, a line each.
 
-    `reference` are the seconds of the same iteration at several times.
+    `others` says what took the cores meanwhile; `reference` are the seconds of the same iteration at several times.
     """
-    if load is not None and (found := crowded([load], usable_cores())):
-        yield f"the machine was busy before it began: {found}"
     if others is not None:
         yield f"{others} while it was measured"
     _, fast, *_, slow, _ = sorted(reference)  # without the extremes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
-STAT = Path("/proc/stat")
+STAT, PROCESSES = Path("/proc/stat"), Path("/proc")
+PARENT, CPU_TIMES = 1, slice(11, 15)  # places in /proc/PID/stat after the name: user and system, of it and of ended children
 STEAL = 7  # position in a /proc/stat line, after user, nice, system, idle, iowait, irq, softirq
 IDLE = (3, 4)  # idle, iowait
 BUSY = 1.5  # processes per core above which the machine is busy
@@ -17,7 +19,7 @@ TAKEN = 0.15  # share of the cores used by others above which it is busy
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """CPU seconds used by `at`: of our cores, and of this process."""
+    """CPU seconds used by `at`: of our cores, and of this process and its descendants."""
 
     at: float
     busy: float
@@ -48,7 +50,26 @@ def cpu_times(stat: Path = STAT) -> CpuTimes | None:
     except (OSError, AttributeError, ValueError, IndexError):
         return None
     busy = sum(times[place] for times in cores for place in range(STEAL) if place not in IDLE)
-    return CpuTimes(monotonic(), busy, stolen, sum(os.times()[:4])) if cores else None
+    return CpuTimes(monotonic(), busy, stolen, _own_seconds(tick)) if cores else None
+
+
+def _own_seconds(tick: int) -> float:
+    """CPU seconds of this process and of all its descendants, living and ended (workers of a tensor-parallel engine)."""
+    children, used = defaultdict[int, list[int]](list), dict[int, int]()
+    for file in PROCESSES.glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            number = int(file.parent.name)
+            used[number] = sum(map(int, fields[CPU_TIMES]))
+            children[int(fields[PARENT])].append(number)
+        except (OSError, ValueError, IndexError):
+            continue  # it has ended meanwhile
+    family, found = [os.getpid()], 0
+    while family:
+        member = family.pop()
+        found += used.get(member, 0)
+        family += children[member]
+    return found / tick
 
 
 def crowded(loads: Sequence[float], cores: int) -> str | None:
@@ -72,6 +93,13 @@ def taken(before: CpuTimes | None, after: CpuTimes | None, cores: int) -> str | 
         return None
     hypervisor = f", and the hypervisor {stolen:.1f}" if stolen >= 0.05 else ""
     return f"other processes took {others:.1f} of {_cores(cores)}{hypervisor}"
+
+
+def taken_now(seconds: float) -> str | None:
+    """A sentence on the cores that others use now, watched for so many seconds; None if they use little."""
+    before = cpu_times()
+    sleep(seconds)
+    return taken(before, cpu_times(), usable_cores())
 
 
 def _cores(number: int) -> str:

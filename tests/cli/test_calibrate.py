@@ -18,7 +18,7 @@ from orcinus.cost.calibration import read_calibration
 from orcinus.cost.fitted import IterationSample
 from tests.commands import orcinus
 
-MEASURING = import_module("orcinus.calibrate")
+MEASURING, COMMAND = import_module("orcinus.calibrate"), import_module("orcinus.cli.calibrate")
 FEW = ("--requests", "20", "--lengths", "uniform:low=4:high=60,uniform:low=1:high=20")
 
 
@@ -42,7 +42,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MEASURING, "_reference", reference)
         patch.setattr(MEASURING, "_measure", keep)
-        done = orcinus("calibrate", *engine, "--seconds", "1", "-o", str(path))
+        done = orcinus("calibrate", *engine, "--seconds", "1", "--in-doubt", "-o", str(path))
     assert done.returncode == 0, done.stderr
     assert "the bundled model in float32 on " in done.stdout
     assert f"orcinus simulate --device {path}" in done.stdout.replace("\n", " ")
@@ -110,7 +110,7 @@ def test_what_a_calibration_cannot_tell(file: str, arguments: tuple[str, ...], s
     [
         (("-o", "here.txt"), "ends with .json"),
         (("-o", "no/such/folder/here.json"), "cannot write no/such/folder/here.json"),
-        (("--max-batch-size", "1"), "calibrate with --max-batch-size 2 or more"),
+        (("--max-batch-size", "1", "--in-doubt"), "calibrate with --max-batch-size 2 or more"),
     ],
 )
 def test_what_cannot_be_calibrated(
@@ -131,22 +131,24 @@ def measured(calibrated: tuple[str, list[IterationSample]]) -> Iterator[tuple[LL
 
 
 QUIET, UNEVEN = [0.003] * 10, [0.003] * 5 + [0.009] * 5
+OTHERS, UNKNOWN = "other processes took 1.2 of 2 cores", "unknown"
 
 
 @pytest.mark.parametrize(
     ("load", "others", "reference", "said"),
     [
-        (0.5, None, QUIET, []),
+        (999.0, None, QUIET, []),  # what ran before it does not matter
         (0.5, None, [0.003] * 9 + [0.03], []),  # one that was disturbed among ten
-        (999.0, None, QUIET, ["the machine was busy before it began: load average up to 999.0 on"]),
-        (None, "other processes took 1.2 of 2 cores", QUIET, ["other processes took 1.2 of 2 cores while it was measured"]),
+        (0.5, OTHERS, QUIET, [f"{OTHERS} while it was measured"]),
         (0.5, None, UNEVEN, ["the same iteration took 3.00 ms at one time and 9.00 ms at another"]),
-        (999.0, "other processes took 1.2 of 2 cores", UNEVEN, ["the machine was", "other processes", "the same iteration"]),
+        (999.0, OTHERS, UNEVEN, [f"{OTHERS} while it was measured", "the same iteration"]),
+        (999.0, UNKNOWN, QUIET, ["load average up to 999.0 on "]),
+        (0.5, UNKNOWN, QUIET, []),
     ],
 )
 def test_a_busy_machine_is_in_doubt(
     measured: tuple[LLM, list[IterationSample]],
-    load: float | None,
+    load: float,
     others: str | None,
     reference: list[float],
     said: list[str],
@@ -160,11 +162,27 @@ def test_a_busy_machine_is_in_doubt(
         return reference
 
     monkeypatch.setattr(MEASURING, "load_average", lambda: load)
+    if others == UNKNOWN:
+        monkeypatch.setattr(MEASURING, "cpu_times", lambda: None)
     monkeypatch.setattr(MEASURING, "taken", lambda *_: others)
     monkeypatch.setattr(MEASURING, "_measure", measure)
     found = MEASURING.calibrate(llm, 0.1)
     assert len(found.doubts) == len(said)
     assert all(doubt.startswith(words) for doubt, words in zip(found.doubts, said, strict=True))
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_busy_machine_is_refused(when: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubted = replace(read_calibration(Path(file)), doubts=(f"{OTHERS} while it was measured",))
+    monkeypatch.setattr(COMMAND, "taken_now", lambda seconds: OTHERS if when == "before" else None)
+    monkeypatch.setattr(MEASURING, "calibrate", lambda *_: doubted)
+    path = tmp_path / "here.json"
+    done = orcinus("calibrate", "--max-batch-size", "2", "--num-blocks", "40", "-o", str(path))
+    assert done.returncode == 1
+    assert OTHERS in done.stderr
+    assert "calibrate on a quiet machine, or give --in-doubt" in done.stderr
+    assert ("nothing was measured" if when == "before" else "nothing was written") in done.stderr
+    assert not path.exists()
 
 
 def test_a_doubt_is_in_the_file_and_in_every_simulation_of_it(file: str, tmp_path: Path) -> None:

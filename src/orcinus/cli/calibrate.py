@@ -16,23 +16,30 @@ from orcinus.config import EngineConfig
 from orcinus.cost.fitted import FEATURES
 from orcinus.errors import ConfigError
 from orcinus.files import can_write
+from orcinus.machine_load import taken_now
 
 if TYPE_CHECKING:
     from orcinus.cost.calibration import Calibration
+
+WATCHED = 1.0  # seconds for which the machine is watched before anything is measured
+INSTEAD = "calibrate on a quiet machine, or give --in-doubt for a file that says so"
 
 
 @takes_engine(names_model=True, without=ADAPTERS)
 def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("orcinus-calibration.json"),
     seconds: Annotated[float, typer.Option(min=1, help="How long to measure; longer is more exact.")] = 30.0,
+    in_doubt: Annotated[
+        bool, typer.Option("--in-doubt", help="Write the file also if other processes took the cores meanwhile.")
+    ] = False,
     *,
     config: EngineConfig,
 ) -> None:
     """Measure the costs of iterations, and write a device file.
 
     The file is for `orcinus simulate`. Runs the real engine over batches of many sizes, contexts and prompts, and fits what
-    each part of an iteration costs. Limits and K/V memory of the engine become those of the simulation. If the machine was busy
-    with other things, the file says so, and so does every simulation with it.
+    each part of an iteration costs. Limits and K/V memory of the engine become those of the simulation. If other processes take
+    the cores meanwhile, nothing is written, except with --in-doubt; then the file says so, and every simulation with it.
     Example: `orcinus calibrate --max-batch-size 16 -o here.json && orcinus simulate --device here.json --lengths orca`
     """
     from orcinus.calibrate import calibrate as measure
@@ -41,9 +48,14 @@ def calibrate(
         raise ConfigError(f"the file of a calibration ends with .json, or simulate would take it for a device: not {output}")
     if not can_write(output):
         raise ConfigError(f"cannot write {output}: give --output a file in a folder that exists and can be written")
-    with engine(config) as llm, progress() as bars:
-        done = bars.bar("seconds", round(seconds))
-        found = measure(llm, seconds, lambda passed: done(int(passed)))
+    with engine(config) as llm:
+        if not in_doubt and (others := taken_now(WATCHED)) is not None:
+            raise ConfigError(f"nothing was measured, because {others}: {INSTEAD}")
+        with progress() as bars:
+            done = bars.bar("seconds", round(seconds))
+            found = measure(llm, seconds, lambda passed: done(int(passed)))
+    if found.doubts and not in_doubt:
+        raise ConfigError(f"nothing was written, because {'; '.join(found.doubts)}: {INSTEAD}")
     found.write(output)
     _print(found, output)
 
