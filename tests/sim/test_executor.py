@@ -12,6 +12,7 @@ from orcinus.core.sampling_params import SamplingParams
 from orcinus.cost.work import FixedCost, IterationWork, work_of
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import END, SimulatedExecutor
+from orcinus.sim.jitter import Jitter, lognormal_factors
 from orcinus.sim.repeats import MADE_UP, RepeatedBatch, RepeatedResult
 
 PARAMS = SamplingParams(max_tokens=100, seed=0)
@@ -158,3 +159,26 @@ def test_a_repeated_batch_ends_with_the_first_answer() -> None:
     executor.answers["a"] = 4
     executor.submit(RepeatedBatch(1, (decode("a"), decode("b")), (NEW,), repeats=9))
     assert executor.collect() == RepeatedResult(1, ((END,), (MADE_UP,)), earlier=(1.0, 2.0))
+
+
+def run_pipeline(spread: float, seed: str = "1", iterations: int = 400) -> tuple[float, list[float], float]:
+    """Seconds, bubbles and busy seconds of four batches that go round in four stages of a second each."""
+    clock, factors = VirtualClock(), lognormal_factors(spread)
+    jitter = Jitter(factors, seed) if factors else None
+    executor = SimulatedExecutor(FixedCost(1.0, 4), clock, jitter=jitter)
+    for number in range(4):
+        executor.submit(Batch(number, (decode(f"r{number}"),), (NEW._replace(request_id=f"r{number}"),)))
+    for number in range(4, iterations):
+        executor.collect()
+        executor.submit(Batch(number, (decode(f"r{number % 4}"),)))
+    return clock.now(), executor.bubbles, sum(executor.busy) / 4
+
+
+def test_jitter_makes_bubbles_and_costs_time_but_no_work() -> None:
+    even, none, work = run_pipeline(0.0)
+    assert sum(none) == pytest.approx(6.0)  # while the pipeline fills
+    late, bubbles, varied = run_pipeline(0.3)
+    assert varied == pytest.approx(work, rel=0.03)  # a mean of 1
+    assert late > 1.1 * even
+    assert sum(bubbles) > 0.1 * 4 * late
+    assert run_pipeline(0.3)[0] == late != run_pipeline(0.3, "2")[0]

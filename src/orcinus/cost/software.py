@@ -24,8 +24,11 @@ class Software:
     prompt_token: float = 0.0  # seconds of every token of the longest prompt in every layer: kernels that go token by token
     reduce: float = 0.0  # seconds of every sum over devices, besides what the network takes
     hand_over: float = 0.0  # seconds of every passage between two pipeline stages, besides the transfer
+    jitter: float = 0.0  # standard deviation of the seconds of a stage in an iteration, as a share of them
     prefill_attention: float = 0.45  # share of peak FLOP/s that the attention of prompts reaches
     decode_attention: float = 0.6  # share of peak bandwidth at which decodes read keys and values
+    query_reads: float | None = None  # rate at which every query head reads keys and values for itself, in multiples of the
+    # peak bandwidth (a cache serves some of it); None: the query heads of a group share one read
     attention_kernel: float = 0.0  # seconds of every chunk of a prompt in every layer, besides computing
     attention_rows: int | None = None  # tokens of a prompt in one thread block of its kernel; None: it fills any device
     matmul: float | None = None  # share of peak FLOP/s of its linear layers, if not the device's usual one
@@ -39,6 +42,10 @@ class Software:
                 continue
             if each.name == "attention_rows":
                 valid, rule = isinstance(value, int) and value >= 1, "a whole number of at least 1"
+            elif each.name == "jitter":
+                valid, rule = isinstance(value, (int, float)) and 0 <= value <= 1, "at least 0 and at most 1"
+            elif each.name == "query_reads":
+                valid, rule = isinstance(value, (int, float)) and value > 0, "above 0"
             elif each.name in SHARES:
                 valid, rule = isinstance(value, (int, float)) and 0 < value <= 1, "above 0 and at most 1"
             else:

@@ -98,7 +98,11 @@ class TransformerCost:
         model, device, software = self.model, self.cluster.device, self.cluster.software
         tp = self.cluster.parallel.tp
         read = device.bandwidth * software.decode_attention
-        seconds = kv_read_bytes(model, tp, work.attended(model.window)) / read
+        keys = kv_read_bytes(model, tp, work.attended(model.window))
+        seconds = keys / read
+        if software.query_reads is not None:
+            group = model.heads // tp // max(1, model.kv_heads // tp)
+            seconds = max(seconds, group * keys / (device.bandwidth * software.query_reads))
         for start, tokens in work.prompts:
             computing = prefill_flops(model, tp, start, tokens) / (device.peak_flops * software.prefill_attention)
             computing *= waves(model, tp, tokens, software.attention_rows, device.sms)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from random import Random
+from statistics import NormalDist
 
 BLOCK = 32  # iterations; slow spells of measured ones are shorter (docs/log.md)
+DRAWN = 4096  # factors of a spread that was not measured
+
+
+def lognormal_factors(spread: float) -> tuple[float, ...]:
+    """Independent factors with a mean of 1 and this standard deviation; none for 0."""
+    if not spread:
+        return ()
+    sigma, normal = math.sqrt(math.log1p(spread * spread)), NormalDist()
+    factors = [math.exp(sigma * normal.inv_cdf((place + 0.5) / DRAWN) - sigma * sigma / 2) for place in range(DRAWN)]
+    Random(0).shuffle(factors)
+    return tuple(factors)
 
 
 class Jitter:

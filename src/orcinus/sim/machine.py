@@ -16,7 +16,7 @@ from orcinus.cost.work import CostModel
 from orcinus.errors import ConfigError
 from orcinus.memory.simulated import plan_memory
 from orcinus.sim.config import SimulationConfig
-from orcinus.sim.jitter import Jitter
+from orcinus.sim.jitter import Jitter, lognormal_factors
 
 NOT_BESIDE_A_CALIBRATION = ("model", "tp", "pp", "network", "software", "gpu_memory_utilization", "in_flight")
 
@@ -37,7 +37,9 @@ class SimulatedMachine:
     origins: tuple[OperatorProvenance, ...]  # of the costs
     weights: int | None = None  # bytes per device, if known
     doubts: tuple[str, ...] = ()  # why its costs must not be believed
-    factors: tuple[float, ...] = ()  # measured over predicted seconds of consecutive iterations, if it was measured
+    factors: tuple[
+        float, ...
+    ] = ()  # actual over predicted seconds of consecutive iterations: measured, or the software's jitter
 
     @property
     def kv_tokens(self) -> int:
@@ -90,6 +92,7 @@ def _computed(config: SimulationConfig) -> SimulatedMachine:
         num_blocks=memory.num_blocks,
         origins=provenance_of(cluster, config.software, curve=linears is not None),
         weights=memory.budget.weights,
+        factors=lognormal_factors(cluster.software.jitter),
     )
 
 
