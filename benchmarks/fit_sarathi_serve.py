@@ -64,6 +64,7 @@ def contents(constants: dict[str, float]) -> dict[str, Any]:
         "fitted_on": "Sarathi-Serve (OSDI 2024), figure 9: Mistral-7B on an A100-80GB, 27 iteration times and their 18 ratios: "
         + ", ".join(START),
         "device": "a100-80g",
+        "borrowed": {"reduce": "orca, a100-40g"},
         "residuals": {name: [round(float(np.median(e)), 4), round(float(e.max()), 4)] for name, e in found.items()},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -176,6 +177,7 @@ def test_a_busy_machine_is_refused(when: str, file: str, tmp_path: Path, monkeyp
     doubted = replace(read_calibration(Path(file)), doubts=(f"{OTHERS} while it was measured",))
     monkeypatch.setattr(COMMAND, "taken_now", lambda seconds: OTHERS if when == "before" else None)
     monkeypatch.setattr(MEASURING, "calibrate", lambda *_: doubted)
+    monkeypatch.setattr(COMMAND, "engine", nullcontext)
     path = tmp_path / "here.json"
     done = orcinus("calibrate", "--max-batch-size", "2", "--num-blocks", "40", "-o", str(path))
     assert done.returncode == 1

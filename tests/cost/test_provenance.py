@@ -12,7 +12,7 @@ from orcinus.cost.cluster import find_cluster
 from orcinus.cost.devices import DEVICES
 from orcinus.cost.networks import NETWORKS, USUAL_NETWORKS
 from orcinus.cost.provenance import WEAK, OperatorProvenance, format_provenance, provenance_of
-from orcinus.cost.software import known_software
+from orcinus.cost.software import find_software, known_software
 
 LINEARS = {  # device -> where its linear layers were fitted
     "a100-40g": "a100",
@@ -82,6 +82,14 @@ def test_what_a_network_takes_is_its_own_a_scaled_one_or_a_data_sheets(
     known = found("a100-80g", network, "default", tp, pp)
     bases = [known[name].basis if name in known else None for name in ("sums over devices", "hand-over between stages")]
     assert bases == [sums, handed]
+
+
+def test_sums_that_one_device_cannot_show_are_borrowed_and_say_so() -> None:
+    name = "launching of sums over devices"
+    assert name not in found("a100-80g", "a100-dgx", "vllm")
+    assert found("a100-80g", "a100-dgx", "vllm", 2)[name] == OperatorProvenance(name, "borrowed", "from orca, a100-40g")
+    assert name not in found("a100-80g", "a100-dgx", "orca", 2)
+    assert find_software("vllm").reduce == find_software("orca").reduce
 
 
 def test_a_measured_curve_is_told_from_a_fitted_formula() -> None:

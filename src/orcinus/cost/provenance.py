@@ -37,6 +37,7 @@ def provenance_of(cluster: Cluster, software: str, *, curve: bool) -> tuple[Oper
         _of_device("norms and activations", device, device.elementwise.device),
         _of_software("attention", device, name),
         _of_software("scheduling and launching", device, name),
+        *_launching_of_sums(cluster, name),
         *_collectives(cluster),
     )
 
@@ -65,6 +66,13 @@ def _of_device(operators: str, device: DeviceSpec, source: str) -> OperatorProve
     if source in EFFICIENCIES:
         return OperatorProvenance(operators, "fitted", f"on {source}")
     return OperatorProvenance(operators, "given", f"for {source}")
+
+
+def _launching_of_sums(cluster: Cluster, software: str) -> Iterator[OperatorProvenance]:
+    """What sums over devices take besides the network, if the software has it from another."""
+    source = known_software().get(software, {}).get("borrowed", {}).get("reduce")
+    if source is not None and cluster.parallel.tp > 1:
+        yield OperatorProvenance("launching of sums over devices", "borrowed", f"from {source}")
 
 
 def _of_software(operators: str, device: DeviceSpec, software: str) -> OperatorProvenance:
