@@ -42,7 +42,7 @@ A100, A6000 = "a100-80g", "a6000"
 DEGREES = (1, 2, 4, 8)  # of tensor parallelism, in every profile
 
 
-class Profile(NamedTuple):
+class KernelProfile(NamedTuple):
     """A part of a measured file: one model's kernels on one device."""
 
     device: str
@@ -57,9 +57,9 @@ class Profile(NamedTuple):
 
 # By chip: what its constants are fitted on, and what they are checked on.
 PROFILES = {
-    "a100": (Profile(A100, "a100/Llama-2-7b"), Profile(A100, "a100/CodeLlama-34b")),
-    "a40": (Profile("a40", "a40/Llama-2-7b", (1, 4)), Profile("a40", "a40/Llama-2-7b", (2, 8))),
-    "h100": (Profile("h100", "h100/Llama-2-7b", (1, 4)), Profile("h100", "h100/Llama-2-7b", (2, 8))),
+    "a100": (KernelProfile(A100, "a100/Llama-2-7b"), KernelProfile(A100, "a100/CodeLlama-34b")),
+    "a40": (KernelProfile("a40", "a40/Llama-2-7b", (1, 4)), KernelProfile("a40", "a40/Llama-2-7b", (2, 8))),
+    "h100": (KernelProfile("h100", "h100/Llama-2-7b", (1, 4)), KernelProfile("h100", "h100/Llama-2-7b", (2, 8))),
 }
 OVERLAPPED = ("h100",)  # chips whose tensor cores read operands while others are loaded (`Efficiency.overlapped`)
 
@@ -103,13 +103,13 @@ def median_of(row: Row, name: str) -> float:
     return float(row[f"time_stats.{name}.median"] or "nan") / 1e3
 
 
-def rows_of_profile(folder: Path, profile: Profile) -> list[Row]:
+def rows_of_profile(folder: Path, profile: KernelProfile) -> list[Row]:
     """The measured rows of the profile's degrees."""
     rows = rows_of(folder / f"{profile.file}-mlp.csv")
     return [row for row in rows if int(row["num_tensor_parallel_workers"]) in profile.degrees]
 
 
-def measured_products(folder: Path, profile: Profile) -> dict[Key, float]:
+def measured_products(folder: Path, profile: KernelProfile) -> dict[Key, float]:
     """Seconds of every product. Sizes that were measured twice are averaged."""
     found: dict[Key, list[float]] = defaultdict(list)
     for row in rows_of_profile(folder, profile):
@@ -232,7 +232,7 @@ def bytes_moved(row: Row) -> dict[str, int]:
     return {name: 2 * tokens * count for name, count in elements.items()}
 
 
-def measured_operators(folder: Path, profile: Profile) -> dict[str, list[Point]]:
+def measured_operators(folder: Path, profile: KernelProfile) -> dict[str, list[Point]]:
     """(seconds, bytes) of every operator."""
     found: dict[str, list[Point]] = defaultdict(list)
     for row in rows_of_profile(folder, profile):
