@@ -1,6 +1,6 @@
 """Draws `page.png`, the README's first picture: the page of a server under load, in headless Chromium.
 
-orcinus serve --max-batch-size 12 &
+orcinus serve --simulate llama-7b --device a100-80g --pp 2 --max-batch-size 12 --num-blocks 600 &
 .venv-clients/browser/bin/python docs/pictures/page.py http://127.0.0.1:8000
 
 `.venv-clients/browser` is made by `make conformance`, or by pip from tests/clients/requirements-browser.txt.

@@ -15,6 +15,14 @@ function ground(element) {
   return [255, 255, 255];
 }
 
+const readers = new Set(); // of streams that the page reads
+const getReader = ReadableStream.prototype.getReader;
+ReadableStream.prototype.getReader = function (...options) {
+  const reader = getReader.apply(this, options);
+  readers.add(reader);
+  return reader;
+};
+
 // An iteration of decodes, as the server tells it.
 function iteration(batch, ids) {
   const chunks = ids.map((id) => ({ id, start: 0, tokens: 1, prefill: false }));
@@ -102,15 +110,36 @@ window.probes = {
     return use.map(({ busy, bubbles }) => [bubbles.reduce((total, { began, ended }) => total + ended - began, 0), busy]);
   },
 
-  // Pixels of the colour that marks the longest stall.
-  red(canvas) {
+  // Pixels of a colour.
+  pixels(canvas, red, green, blue) {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     let found = 0;
     for (let at = 0; at < data.length; at += 4) {
-      const [red, green, blue] = [data[at], data[at + 1], data[at + 2]];
-      if ((red === 0xb9 && green === 0x1c && blue === 0x1c) || (red === 0xf8 && green === 0x71 && blue === 0x71)) found += 1;
+      if (data[at] === red && data[at + 1] === green && data[at + 2] === blue) found += 1;
     }
     return found;
+  },
+
+  // Pixels of the colour that marks the longest stall, in both themes.
+  red(canvas) {
+    return this.pixels(canvas, 0xb9, 0x1c, 0x1c) + this.pixels(canvas, 0xf8, 0x71, 0x71);
+  },
+
+  // Brightness (0 to 255) of a PNG, in 24 columns and 16 rows.
+  async brightness(picture) {
+    const bytes = Uint8Array.from(atob(picture), (one) => one.charCodeAt(0));
+    const image = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+    const canvas = Object.assign(document.createElement("canvas"), { width: 24, height: 16 });
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(image, 0, 0, 24, 16);
+    const { data } = context.getImageData(0, 0, 24, 16);
+    return Array.from({ length: 24 * 16 }, (_, at) => Math.round((data[4 * at] + data[4 * at + 1] + data[4 * at + 2]) / 3));
+  },
+
+  // Break the streams that are being read, as a network does.
+  disconnect() {
+    for (const reader of readers) reader.cancel();
   },
 
   colours(canvas) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from playwright.sync_api import Page, sync_playwright
 from report import KEYED_URL, URL, check, leave
 
 PROBES = Path(__file__).with_name("browser_probes.js")
+SCREENSHOTS = Path(__file__).with_name("browser_screenshots.json")
+MOST_DIFFERENT = 10  # mean difference of brightness, of 255
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 FORBIDDEN = re.compile(r"^(SCRIPT|IMG|IFRAME|SVG|STYLE|FORM|INPUT|BUTTON|OBJECT|LINK)|\bon\w+=|style=|javascript:|=data:")
@@ -44,7 +47,7 @@ def api(path: str, body: Any = None, method: str | None = None) -> Any:
         return json.load(response)
 
 
-def wait(true: Callable[[], Any], seconds: float = 30) -> Any:
+def wait(true: Callable[[], Any], seconds: float = 60) -> Any:
     """The first true answer. Raises `AssertionError` after some time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -64,7 +67,7 @@ if CHROMIUM is None:
 playwright = sync_playwright().start()
 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-context.set_default_timeout(15000)
+context.set_default_timeout(60000)  # a busy machine
 context.add_init_script(path=PROBES)
 page = context.new_page()
 troubles: list[str] = []
@@ -363,6 +366,66 @@ def growth() -> None:
     assert kept["columns"] <= 10_000, "at most twice as many as are kept"
     assert kept["latencies"] <= 4000
     assert (kept["slots"], kept["live"]) == (1, 0)
+
+
+@check("an engine that is gone is told in its own words, and found again")
+def dead_engine() -> None:
+    show("scheduler")
+    page.get_by_text("live", exact=True).wait_for()
+    gone = {"error": {"message": "the engine died: killed by SIGKILL", "code": "engine_dead"}}
+    page.route("**/v1/**", lambda route: route.fulfill(status=503, json=gone))
+    page.reload()
+    page.get_by_role("alert").get_by_text("killed by SIGKILL").wait_for()
+    page.unroute("**/v1/**")
+    page.get_by_text("live", exact=True).wait_for()
+    forgive("status of 503")
+
+
+@check("a connection that is lost while requests run: the page goes on, and marks the gap")
+def reconnects() -> None:
+    show("scheduler")
+    page.get_by_text("live", exact=True).wait_for()
+    api("/v1/scheduler", {"min_iteration_seconds": 0.05}, "PUT")
+    try:
+        page.get_by_role("button", name="Send requests").click()
+        canvas = "figure.schedule canvas >> visible=true"
+        wait(lambda: drawn(page, canvas) > 8)
+        assert not page.locator(canvas).first.evaluate("(canvas) => probes.pixels(canvas, 0xd9, 0x77, 0x06)")
+        page.route("**/v1/**", lambda route: route.abort())
+        page.evaluate("probes.disconnect()")
+        page.get_by_role("alert").get_by_text("cannot be reached").wait_for()
+        page.unroute("**/v1/**")
+        page.get_by_text("live", exact=True).wait_for()
+        wait(lambda: page.locator(canvas).first.evaluate("(canvas) => probes.pixels(canvas, 0xd9, 0x77, 0x06)"))
+    finally:
+        api("/v1/scheduler", {"min_iteration_seconds": 0}, "PUT")
+    wait(lambda: not api("/v1/scheduler/requests")["requests"])
+    forgive("ERR_FAILED")
+
+
+@check("screenshots of a recorded run look as they did, loosely")
+def screenshots() -> None:
+    """Brightness on a coarse grid, because fonts differ; NEW_SCREENSHOTS=1 writes what the grids are compared with."""
+    fresh: dict[str, list[int]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "run.jsonl"
+        record.write_text("\n".join(map(json.dumps, RECORD)), encoding="utf-8")
+        for scheme, width, height in (("light", 1440, 900), ("dark", 1440, 900), ("light", 360, 740), ("dark", 360, 740)):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_viewport_size({"width": width, "height": height})
+            show("replay")
+            page.get_by_label("Recorded run").set_input_files(str(record))
+            page.get_by_text("2 requests, 3 iterations").wait_for()
+            page.wait_for_timeout(500)
+            picture = base64.b64encode(page.screenshot()).decode()
+            fresh[f"{scheme} {width}"] = page.evaluate("(picture) => probes.brightness(picture)", picture)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    if os.environ.get("NEW_SCREENSHOTS"):
+        SCREENSHOTS.write_text(json.dumps(fresh, separators=(",", ":")) + "\n", encoding="utf-8")
+    for name, known in json.loads(SCREENSHOTS.read_text(encoding="utf-8")).items():
+        differences = [abs(one - other) for one, other in zip(fresh[name], known, strict=True)]
+        assert sum(differences) / len(differences) < MOST_DIFFERENT, name
 
 
 @check("iterations that were not seen are marked, and requests that ended meanwhile leave their slots")

@@ -5,13 +5,16 @@ import { html, ms, useFrames } from "orcinus/dom.js";
 import { Blocks, summary } from "orcinus/recorded_run.js";
 import { percentile, timelineOf } from "orcinus/run.js";
 import { Legend, Schedule } from "orcinus/schedule.js";
-import { Timeline, TimelineLegend } from "orcinus/timeline.js";
+import { Timeline, TimelineLegend, longestStall } from "orcinus/timeline.js";
 
 const PLAY_S = 12; // the longest run takes so long
+const STALLS_ACROSS = 30; // longest stalls that would fit side by side: so one can be seen
 
 export function SideBySide({ runs, onCanvas }) {
   const sides = useMemo(() => runs.map(placed), [runs]);
   const seconds = Math.max(...sides.map((side) => side.seconds));
+  const stalls = useMemo(() => sides.map((side) => longestStall(side.requests, Infinity)), [sides]);
+  const span = Math.min(seconds, Math.max(STALLS_ACROSS * Math.max(...stalls.map((stall) => stall?.seconds ?? 0)), seconds / 1000));
   const [now, setNow] = useState(seconds);
   const [playing, setPlaying] = useState(false);
   const last = useRef(0);
@@ -34,9 +37,10 @@ export function SideBySide({ runs, onCanvas }) {
       <button class="primary" onClick=${play}>${playing ? "❚❚ Pause" : "▶ Play"}</button>
       <label class="grow">Time <input class="grow" type="range" min="0" max=${seconds} step=${seconds / 1000} value=${now} onInput=${(e) => setNow(Number(e.target.value))} /></label>
       <output>${ms(now)} of ${ms(seconds)}</output>
+      ${stalls.map((stall, at) => stall && html`<button key=${at} onClick=${() => (setPlaying(false), setNow(Math.min(seconds, stall.from + stall.seconds + span / 3)))}>Longest stall of ${sides[at].found.name}</button>`)}
     </div>
     <div class="sides">
-      ${sides.map((side, at) => html`<${Side} key=${at} side=${side} now=${now} seconds=${seconds} onCanvas=${at ? null : onCanvas} />`)}
+      ${sides.map((side, at) => html`<${Side} key=${at} side=${side} now=${now} span=${span} onCanvas=${at ? null : onCanvas} />`)}
     </div>
     <${Legend} />
     <${TimelineLegend} />
@@ -53,7 +57,8 @@ function placed(found) {
   return { found, requests: moved, returns, seconds: Math.max(returns.at(-1), 1e-6) };
 }
 
-function Side({ side, now, seconds, onCanvas }) {
+// `span`: seconds shown before `now`.
+function Side({ side, now, span, onCanvas }) {
   const { found, requests, returns } = side;
   const at = Math.max(1, returns.filter((one) => one <= now).length);
   const name = `${found.name}: ${found.engine.policy}`;
@@ -61,7 +66,7 @@ function Side({ side, now, seconds, onCanvas }) {
     <h2>${name}</h2>
     <p class="note">${summary(found)} Longest stall ${ms(percentile(found.run.tbt, 1))}.</p>
     <${Schedule} lane=${found.lane} rows=${Math.max(found.lane.height, 4)} cell=${6} end=${at} label=${name} onCanvas=${onCanvas} />
-    <div class="schedule"><${Timeline} requests=${requests} seconds=${seconds} now=${now} told=${name} /></div>
+    <div class="schedule"><${Timeline} requests=${requests} begin=${Math.max(0, now - span)} seconds=${Math.max(now, span)} now=${now} told=${name} /></div>
     <${Blocks} found=${found} at=${at} />
   </div>`;
 }

@@ -7,7 +7,7 @@ import { colours } from "orcinus/grid.js";
 const STALL_SHARE = 0.002; // of the picture's width: a shorter stall is not marked
 
 // The longest time between two tokens of one request until `now`: { place, from, seconds }, or null.
-function longestStall(requests, now) {
+export function longestStall(requests, now) {
   let found = null;
   requests.forEach(({ times }, place) => {
     for (let at = 1; at < times.length && times[at] <= now; at++) {
@@ -18,15 +18,18 @@ function longestStall(requests, now) {
   return found;
 }
 
-// Draw `requests` (of result.js) until the second `now`, on a scale of `seconds`. The longest stall is red.
-export function drawTimeline(canvas, requests, seconds, now, dark) {
+// Draw `requests` (of result.js) until the second `now`, on a scale from the second `begin` to `end`. The longest stall is red.
+function drawTimeline(canvas, all, begin, end, now, dark) {
+  const seconds = end - begin;
+  const requests = all.filter(({ due, times }) => due <= end && times.at(-1) >= begin);
   const scale = devicePixelRatio || 1;
   const box = canvas.getBoundingClientRect();
   Object.assign(canvas, { width: Math.max(1, Math.round(box.width * scale)), height: Math.max(1, Math.round(box.height * scale)) });
   const context = canvas.getContext("2d");
   const row = canvas.height / Math.max(requests.length, 1);
   const tall = Math.max(1, row > 4 ? row - 1 : row);
-  const at = (second) => (second / seconds) * canvas.width;
+  const at = (second) => ((second - begin) / seconds) * canvas.width;
+  const width = (long) => (long / seconds) * canvas.width;
   requests.forEach(({ id, number, due, times }, place) => {
     if (due > now) return;
     const { prefill, decode, wait } = colours(id ?? `request ${number}`, dark);
@@ -37,7 +40,7 @@ export function drawTimeline(canvas, requests, seconds, now, dark) {
     bar(due, times[0], wait);
     if (times[0] > now) return;
     bar(times[0], times.at(-1), dark ? "#1f2937" : "#f1f5f9");
-    const wide = Math.max(1, Math.min(3 * scale, at(times.at(-1) - times[0]) / Math.max(1, times.length)));
+    const wide = Math.max(1, Math.min(3 * scale, width(times.at(-1) - times[0]) / Math.max(1, times.length)));
     times.forEach((time, index) => {
       if (time > now) return;
       context.fillStyle = index ? decode : prefill;
@@ -47,16 +50,17 @@ export function drawTimeline(canvas, requests, seconds, now, dark) {
   const stall = longestStall(requests, now);
   if (stall && stall.seconds >= STALL_SHARE * seconds) {
     context.fillStyle = dark ? "#f87171" : "#b91c1c";
-    context.fillRect(at(stall.from), stall.place * row + tall / 3, at(stall.seconds), Math.max(scale, tall / 3));
+    context.fillRect(at(stall.from), stall.place * row + tall / 3, width(stall.seconds), Math.max(scale, tall / 3));
   }
   context.fillStyle = dark ? "#f1f5f9" : "#0f172a";
   context.fillRect(at(now) - 1, 0, 1, canvas.height);
 }
 
-export function Timeline({ requests, seconds, now = seconds, told, onCanvas }) {
+// `seconds`: where the scale ends; `begin`: where it begins.
+export function Timeline({ requests, seconds, begin = 0, now = seconds, told, onCanvas }) {
   const canvas = useRef(null);
   useEffect(() => onCanvas?.(canvas.current), []);
-  useEffect(() => drawTimeline(canvas.current, requests, seconds, now, isDark()));
+  useEffect(() => drawTimeline(canvas.current, requests, begin, seconds, now, isDark()));
   return html`<canvas ref=${canvas} class="timeline" role="img" aria-label=${`${told}: a row for each request over time, a mark for each token`}></canvas>`;
 }
 
