@@ -62,7 +62,7 @@ class Lane {
     for (const [id, slot] of this.slots) {
       if (served.has(id)) continue;
       const before = inFlight.get(id);
-      waits.push({ id, slot, reason: before === undefined ? (event.reasons[id] ?? "not chosen") : `in the pipeline with iteration ${before}` });
+      waits.push({ id, slot, reason: before === undefined ? (event.reasons[id] ?? "not chosen") : `in the pipeline with iteration ${before}`, flies: before !== undefined });
       if (before !== undefined) busy += 1;
     }
     const padding = this.padding(event, cells);
@@ -229,7 +229,9 @@ export function describe(column) {
   const prompts = column.cells.filter((cell) => cell.prefill);
   const parts = [`iteration ${column.batch}: ${count(decodes, "decode")}`];
   if (prompts.length) parts.push(`${count(prompts.length, "prompt chunk")} of ${count(column.prefill, "token")}`);
-  if (column.waits.length) parts.push(`${column.waits.length} in slots without a token`);
+  const flying = column.waits.filter((wait) => wait.flies).length;
+  if (flying) parts.push(`${flying} in other iterations of the pipeline`);
+  if (column.waits.length > flying) parts.push(`${column.waits.length - flying} in slots without a token`);
   if (column.padding.length) parts.push(`${count(column.padding.length, "slot")} kept by a static batch`);
   if (column.preempted.length) parts.push(`${column.preempted.length} preempted`);
   if (column.waiting) parts.push(`${column.waiting} waiting (${column.others})`);
