@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from orcinus.core.batch import Batch, Chunk, NewRequest
+from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.request import RequestContext
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.view import Limits
 from orcinus.cost.work import FixedCost
+from orcinus.sim.live import _SlotsOfPolicy
 from orcinus.sim.random_answers import AnswerGenerator, Vocabulary
 from orcinus.sim.real_time import MOST_LATE_S, RealTimeClock, RealTimeExecutor
 
@@ -133,3 +136,12 @@ def test_a_pipeline_tells_when_its_stages_ran_if_asked(speed: float) -> None:
     tested.time_stages(on=False)
     tested.submit(batch(3, "d"))
     assert tested.take_stage_runs() == []
+
+
+def test_a_switch_to_a_policy_that_pads_charges_for_every_slot() -> None:
+    tested, limits = executor(Wall(), 0.1), Limits(4, 64, 64)
+    observer = _SlotsOfPolicy(tested, KV_MANAGERS["paged"](64, 16, limits))
+    observer.on_use("fastertransformer", "fcfs", limits, 0.0)
+    assert tested.slots == 4
+    observer.on_use("orca", "fcfs", limits, 0.0)
+    assert tested.slots == 0

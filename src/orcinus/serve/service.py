@@ -23,6 +23,7 @@ from orcinus.serve.config import ServerConfig
 from orcinus.serve.engine_client import EngineSilent
 from orcinus.serve.engines import adapters_of, to_wire
 from orcinus.serve.errors import ApiError, unavailable
+from orcinus.serve.iteration_events import IterationEvents
 from orcinus.serve.keys import Keys
 from orcinus.serve.ledgers import Ledgers
 from orcinus.serve.messages import EngineOutput
@@ -64,6 +65,7 @@ class Service:
         self._keeps_ledgers = False
         self.block_tables = BlockTables(replicas)
         self.threads, self.body_reader = TextThreads(), BodyReader()
+        self.iteration_events = IterationEvents(replicas)
         self.watchers: list[Callable[[], None]] = []  # callbacks that disconnect endless watchers
         self.fingerprint = ""  # equal for equal models, settings and versions
         self._processor: RequestProcessor | None = None
