@@ -35,9 +35,7 @@ FILES = {"a100-dgx": "a100_dgx", "h100-dgx": "h100_dgx", "a100-nc96ads": "a100_p
 FITTED_UP_TO = 64 * 2**20  # bytes up to which PCIe is fitted; beyond it is checked
 MOST_REGIMES = 4
 LAST = 0.55  # the last regime, which holds for everything larger, begins at most at this share of the largest size
-SIZES_ALIKE = (
-    "a100-dgx",
-)  # networks in whose regimes every measured size counts alike: Orca's constants were fitted over them
+KEPT = ("a100-dgx",)  # networks whose regimes stay as they are in the file: Orca's constants were fitted over them
 
 Group = tuple[str, str, int, int]  # network, collective, workers, nodes
 Points = tuple[Any, Any]  # sizes in bytes, seconds
@@ -86,15 +84,19 @@ def measured_collectives(folder: Path) -> dict[Group, Points]:
 
 
 def line(sizes: Any, times: Any, counts: Any) -> tuple[float, float]:
-    """Latency and rate with small relative errors, by reweighted least squares; each point has a weight in `counts`."""
+    """Latency and rate with small logarithmic errors, by reweighted least squares; each point has a weight in `counts`.
+
+    Of two modes (kernels that begin together, or not) relative errors would prefer the fast one, however rare it is.
+    """
     weights = np.sqrt(counts) / times
     for _ in range(20):
         share = weights**2 / (weights**2).sum()
         middle, mean = share @ sizes, share @ times
         slope = (share * (sizes - middle)) @ (times - mean) / ((share * (sizes - middle)) @ (sizes - middle))
         latency = mean - slope * middle
-        off = np.abs((latency + slope * sizes) / times - 1)
-        weights = np.sqrt(counts / np.maximum(off, 1e-3)) / times
+        fitted = np.maximum(latency + slope * sizes, 0.01 * times)
+        off = np.maximum(np.abs(np.log(fitted / times)), 1e-3)
+        weights = np.sqrt(counts * off) / np.maximum(np.abs(fitted - times), 1e-3 * times)
     return float(f"{max(latency, 0.0):.4g}"), float(f"{1 / max(slope, 1e-15):.4g}")
 
 
@@ -125,7 +127,7 @@ def fit_regimes(sizes: Any, times: Any, counts: Any) -> list[Regime]:
             if end == len(sizes) and part[0] > LAST * part[-1]:
                 continue
             regime = Regime(float(part[-1]), *line(part, taken, counts[begin:end]))
-            off = np.abs((regime.latency + part / regime.rate) / taken - 1)
+            off = np.abs(np.log((regime.latency + part / regime.rate) / taken))
             spans[begin, end] = float((counts[begin:end] * off).sum()), regime
     best: dict[int, tuple[float, list[Regime]]] = {0: (0.0, [])}
     for _ in range(MOST_REGIMES):
@@ -135,7 +137,7 @@ def fit_regimes(sizes: Any, times: Any, counts: Any) -> list[Regime]:
                 longer[end] = (best[begin][0] + missed, [*best[begin][1], regime])
         best = longer
         regimes = best[len(sizes)][1]
-        if high(np.abs(predicted(regimes, sizes) / times - 1), counts) <= GOOD_ENOUGH:
+        if high(np.abs(np.log(predicted(regimes, sizes) / times)), counts) <= GOOD_ENOUGH:
             break
     return regimes
 
@@ -333,10 +335,12 @@ def network_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str,
         fit = Fit(points)
         fit.run()
         profiles: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        there = json.loads((CONSTANTS / "network.json").read_text(encoding="utf-8"))["measured"]
+        profiles |= {network: there[network] for network in KEPT}
         for (network, collective, workers, nodes), group in points.items():
-            counts = np.ones(len(group[0])) if network in SIZES_ALIKE else octaves(group[0])
-            regimes = [asdict(each) for each in fit_regimes(*group, counts)]
-            profiles[network].append({"collective": collective, "workers": workers, "nodes": nodes, "regimes": regimes})
+            if network not in KEPT:
+                regimes = [asdict(each) for each in fit_regimes(*group, octaves(group[0]))]
+                profiles[network].append({"collective": collective, "workers": workers, "nodes": nodes, "regimes": regimes})
         found = {"skew": fit.skew, "links": fit.links, "measured": dict(profiles)}
     constants = {name: found[name] for name in ("skew", "links", "measured")}
     names = {kind: [named(group) for group in groups] for kind, groups in FITTED.items()}
