@@ -109,8 +109,7 @@ ELEMENTWISE = {name: elementwise_kernels(fitted, name) for name, fitted in read(
 
 def _device(name: str, *data_sheet: Any, linear: str, elementwise: str) -> DeviceSpec:
     """A device with the constants that were fitted on these two."""
-    reached, kernels = EFFICIENCIES[linear], ELEMENTWISE[elementwise]
-    return DeviceSpec(name, *data_sheet, efficiency=reached, elementwise=kernels, chip=name.split("-")[0])
+    return DeviceSpec(name, *data_sheet, EFFICIENCIES[linear], ELEMENTWISE[elementwise], name.split("-")[0])
 
 
 # NVIDIA's data sheets and architecture white papers; memory as nvidia-smi reports it. Peak = multiprocessors x clock x
