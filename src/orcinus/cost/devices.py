@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from orcinus.cost.constants import read
 from orcinus.errors import ConfigError
@@ -107,9 +106,12 @@ EFFICIENCIES = {name: Efficiency(**fitted, device=name) for name, fitted in read
 ELEMENTWISE = {name: elementwise_kernels(fitted, name) for name, fitted in read("elementwise")["operators"].items()}
 
 
-def _device(name: str, *data_sheet: Any, linear: str, elementwise: str) -> DeviceSpec:
+def _device(
+    name: str, memory: int, flops: float, bandwidth: float, sms: int, clock: float, *, linear: str, elementwise: str
+) -> DeviceSpec:
     """A device with the constants that were fitted on these two."""
-    return DeviceSpec(name, *data_sheet, EFFICIENCIES[linear], ELEMENTWISE[elementwise], name.split("-")[0])
+    reached, kernels = EFFICIENCIES[linear], ELEMENTWISE[elementwise]
+    return DeviceSpec(name, memory, flops, bandwidth, sms, clock, reached, kernels, chip=name.split("-")[0])
 
 
 # NVIDIA's data sheets and architecture white papers; memory as nvidia-smi reports it. Peak = multiprocessors x clock x
