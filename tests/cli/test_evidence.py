@@ -63,10 +63,10 @@ def test_all_at_once_is_never_too_short() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--device", "h100"), [("norms and activations", "borrowed"), ("attention", "assumed")]),
+        (("--device", "h200"), [("norms and activations", "borrowed"), ("attention", "assumed")]),
         (("--device", "a100-40g", "--software", "orca"), [("linear layers", "fitted"), ("attention", "fitted")]),
-        (("--device", "l4", "--tp", "2"), [("linear layers", "borrowed"), ("sums over devices", "derived")]),
-        (("--device", "h200", "--tp", "2", "--pp", "2"), [("sums over devices", "borrowed")]),
+        (("--device", "l4", "--tp", "2"), [("linear layers", "borrowed"), ("sums over devices", "borrowed")]),
+        (("--device", "h200", "--tp", "2", "--pp", "2"), [("sums over devices", "measured")]),
     ],
 )  # fmt: skip
 def test_where_costs_come_from_is_said_in_the_terminal_and_in_json(
@@ -83,11 +83,11 @@ def test_where_costs_come_from_is_said_in_the_terminal_and_in_json(
 
 
 def test_all_three_commands_say_what_costs_are_borrowed() -> None:
-    few = ("--requests", "30", *ORCA, "--device", "h100")
+    few = ("--requests", "30", *ORCA, "--device", "h200")
     sweep = orcinus("sweep", *few, "--vary", "rate=1,2", "--workers", "1")
     capacity = orcinus("capacity", *few, "--p99-ttft", "0.2", "--tolerance", "0.5")
-    assert "linear layers, norms and activations borrowed from a100" in sweep.stderr
-    assert "linear layers, norms and activations borrowed from a100" in capacity.stdout
+    assert "linear layers, norms and activations borrowed from h100" in sweep.stderr
+    assert "linear layers, norms and activations borrowed from h100" in capacity.stdout
 
 
 @pytest.mark.full

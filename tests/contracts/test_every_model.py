@@ -62,7 +62,7 @@ def test_greedy_tokens_equal_transformers(
     name: str, policy: str, kv: str, checkpoint: Made, expected: Callable[[str], list[list[int]]]
 ) -> None:
     """Six ragged prompts, three in a batch, and so few blocks that the paged manager must preempt."""
-    blocks = {"max-length": 14, "reservation": 12, "paged": 7, "prefix-cache": 7}[kv]
+    blocks = {"max-length": 14, "reservation": 12, "buddy": 16, "paged": 7, "prefix-cache": 7}[kv]
     with LLM(
         checkpoint(name)[1],
         policy=policy,

@@ -46,7 +46,7 @@ def test_greedy_tokens_are_those_of_requests_alone(
     name: str, policy: str, kv: str, checkpoint: Made, expected: Callable[[str], list[list[int]]]
 ) -> None:
     """Six ragged prompts, three in a batch, and so few blocks that the paged manager must preempt; then all from the cache."""
-    blocks = {"max-length": 14, "reservation": 12, "paged": 7, "prefix-cache": 7}[kv]
+    blocks = {"max-length": 14, "reservation": 12, "buddy": 16, "paged": 7, "prefix-cache": 7}[kv]
     with LLM(checkpoint(name)[1], policy=policy, kv=kv, max_batch_size=3, num_blocks=blocks, **INT8) as llm:
         for _ in range(2):
             outputs = llm.generate(ragged_prompts(), GREEDY)

@@ -20,10 +20,12 @@ def watching(url: str) -> Iterator[list[dict[str, Any]]]:
     def watch() -> None:
         with httpx.stream("GET", f"{url}/v1/scheduler/iterations", timeout=30) as answer:
             ready.set()
+            kind = ""
             for line in answer.iter_lines():
                 if done.is_set():
                     return
-                if line.startswith("data: "):
+                kind = line.removeprefix("event: ") if line.startswith("event: ") else kind if line else ""
+                if line.startswith("data: ") and not kind:  # iterations have no name, times of stages have
                     seen.append(json.loads(line[6:]))
 
     watcher = threading.Thread(target=watch, daemon=True)

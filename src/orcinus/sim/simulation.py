@@ -12,7 +12,7 @@ from orcinus.sim.clock import VirtualClock
 from orcinus.sim.replica import Replica
 from orcinus.workload.source import Source
 
-EVERY = 128  # events between two checks whether it is over
+EVERY = 32  # events between two checks whether it is over
 
 
 class OracleLeastWork:
