@@ -16,7 +16,7 @@ export function Schedule({ lane, rows, cell = 10, end = null, label, onCanvas })
   }, []);
   useEffect(() => grid.current?.zoom(cell), [cell, lane]);
   useFrames(() => {
-    if (!grid.current || !lane || !canvas.current.checkVisibility()) return;
+    if (!grid.current || !lane || !canvas.current?.checkVisibility()) return;
     grid.current.layout(Math.max(rows, lane.height, 1), isDark());
     grid.current.draw(lane, end);
   });
