@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Route, sync_playwright
 from report import KEYED_URL, URL, check, leave
 
 PROBES = Path(__file__).with_name("browser_probes.js")
@@ -372,17 +372,22 @@ def growth() -> None:
     assert (kept["slots"], kept["live"]) == (1, 0)
 
 
-@check("an engine that is gone is told in its own words, and found again")
-def dead_engine() -> None:
+def told_and_found_again(fail: Callable[[Route], None], told: str, forgiven: str) -> None:
+    """Every request fails for a while: the page says so, and goes on after it."""
     show("scheduler")
     page.get_by_text("live", exact=True).wait_for()
-    gone = {"error": {"message": "the engine died: killed by SIGKILL", "code": "engine_dead"}}
-    page.route("**/v1/**", lambda route: route.fulfill(status=503, json=gone))
+    page.route("**/v1/**", fail)
     page.reload()
-    page.get_by_role("alert").get_by_text("killed by SIGKILL").wait_for()
+    page.get_by_role("alert").get_by_text(told).wait_for()
     page.unroute("**/v1/**")
     page.get_by_text("live", exact=True).wait_for()
-    forgive("status of 503")
+    forgive(forgiven)
+
+
+@check("an engine that is gone is told in its own words, and found again")
+def dead_engine() -> None:
+    gone = {"error": {"message": "the engine died: killed by SIGKILL", "code": "engine_dead"}}
+    told_and_found_again(lambda route: route.fulfill(status=503, json=gone), "killed by SIGKILL", "status of 503")
 
 
 @check("a connection that is lost while requests run: the page goes on, and marks the gap")
@@ -445,14 +450,7 @@ def waste() -> None:
 
 @check("a lost connection is told, and found again")
 def lost() -> None:
-    show("scheduler")
-    page.get_by_text("live", exact=True).wait_for()
-    page.route("**/v1/**", lambda route: route.abort())
-    page.reload()
-    page.get_by_role("alert").get_by_text("cannot be reached").wait_for()
-    page.unroute("**/v1/**")
-    page.get_by_text("live", exact=True).wait_for()
-    forgive("ERR_FAILED")
+    told_and_found_again(lambda route: route.abort(), "cannot be reached", "ERR_FAILED")
 
 
 @check("a server with keys: asked for, wrong, and one that may not watch but chat; none is stored")

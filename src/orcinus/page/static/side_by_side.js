@@ -1,7 +1,8 @@
 // Recorded runs side by side, on one scale of time from each run's first arrival.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { html, ms, useFrames } from "orcinus/dom.js";
+import { useMemo } from "preact/hooks";
+import { html, ms } from "orcinus/dom.js";
+import { Playback, usePlayback } from "orcinus/playback.js";
 import { Blocks, summary } from "orcinus/recorded_run.js";
 import { percentile, timelineOf } from "orcinus/run.js";
 import { Legend, Schedule } from "orcinus/schedule.js";
@@ -15,30 +16,12 @@ export function SideBySide({ runs, onCanvas }) {
   const seconds = Math.max(...sides.map((side) => side.seconds));
   const stalls = useMemo(() => sides.map((side) => longestStall(side.requests, Infinity)), [sides]);
   const span = Math.min(seconds, Math.max(STALLS_ACROSS * Math.max(...stalls.map((stall) => stall?.seconds ?? 0)), seconds / 1000));
-  const [now, setNow] = useState(seconds);
-  const [playing, setPlaying] = useState(false);
-  const last = useRef(0);
-  useEffect(() => setNow(seconds), [seconds]);
-  useFrames(() => {
-    const time = performance.now();
-    const passed = (time - last.current) / 1000;
-    last.current = time;
-    if (!playing) return;
-    const next = Math.min(seconds, now + (passed * seconds) / PLAY_S);
-    setNow(next);
-    if (next >= seconds) setPlaying(false);
-  });
-  const play = () => {
-    if (now >= seconds) setNow(0);
-    setPlaying(!playing);
-  };
+  const playback = usePlayback(seconds, PLAY_S);
+  const { now, stopAt } = playback;
   return html`<div>
-    <div class="row" role="group" aria-label="Playback">
-      <button class="primary" onClick=${play}>${playing ? "❚❚ Pause" : "▶ Play"}</button>
-      <label class="grow">Time <input class="grow" type="range" min="0" max=${seconds} step=${seconds / 1000} value=${now} onInput=${(e) => setNow(Number(e.target.value))} /></label>
-      <output>${ms(now)} of ${ms(seconds)}</output>
-      ${stalls.map((stall, at) => stall && html`<button key=${at} onClick=${() => (setPlaying(false), setNow(Math.min(seconds, stall.from + stall.seconds + span / 3)))}>Longest stall of ${sides[at].found.name}</button>`)}
-    </div>
+    <${Playback} playback=${playback}>
+      ${stalls.map((stall, at) => stall && html`<button key=${at} onClick=${() => stopAt(stall.from + stall.seconds + span / 3)}>Longest stall of ${sides[at].found.name}</button>`)}
+    <//>
     <div class="sides">
       ${sides.map((side, at) => html`<${Side} key=${at} side=${side} now=${now} span=${span} onCanvas=${at ? null : onCanvas} />`)}
     </div>
