@@ -323,13 +323,13 @@ def contents(name: str, folder: Path, check: bool) -> dict[str, Any]:
     return make(folder, there if part is None else there[part])
 
 
-def show(residuals: dict[str, Any]) -> None:
-    """Median and 90th percentile in percent: a line for every operator, a column for every degree."""
+def show(residuals: dict[str, Any], width: int = 40) -> None:
+    """Median and 90th percentile in percent: a line for every operator, a column for every part of its measurements."""
     for source, operators in residuals.items():
         print(f"\n{source}: median / 90th percentile of the absolute relative error, %")
         for name, columns in operators.items():
-            cells = (f"{degree} {100 * middle:4.1f} /{100 * high:5.1f}" for degree, (middle, high) in columns.items())
-            print(f"  {name:40} {'   '.join(cells)}")
+            cells = (f"{part} {100 * middle:5.1f} /{100 * high:6.1f}" for part, (middle, high) in columns.items())
+            print(f"  {name:{width}} {'   '.join(cells)}")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fit_costs import CONSTANTS, data_folder, errors, median_of, rows_of, simplex
+from fit_costs import CONSTANTS, data_folder, errors, median_of, rows_of, show, simplex
 
 from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds
 from orcinus.cost.links import NetworkLink, make_link
@@ -347,15 +347,6 @@ def network_file(folder: Path, found: dict[str, Any] | None = None) -> dict[str,
     return {"fitted_on": names, **constants, "residuals": residuals(points, constants)}
 
 
-def show(found: dict[str, Any]) -> None:
-    """Median and 90th percentile in percent: over all sizes, below a megabyte, above."""
-    for source, groups in found.items():
-        print(f"\n{source}: median / 90th percentile of the absolute relative error, %")
-        for name, columns in groups.items():
-            cells = (f"{part} {100 * middle:5.1f} /{100 * high:6.1f}" for part, (middle, high) in columns.items())
-            print(f"  {name:62} {'   '.join(cells)}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", help="folder with network/")
@@ -366,7 +357,7 @@ def main() -> None:
     if not options.check:
         file.write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: fitted[name] for name in ("skew", "links")}, indent=1))
-    show(fitted["residuals"])
+    show(fitted["residuals"], width=62)
 
 
 if __name__ == "__main__":

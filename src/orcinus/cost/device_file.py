@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orcinus.cost.devices import DEVICES, EFFICIENCIES, ELEMENTWISE, DeviceSpec, Efficiency, elementwise_kernels
+from orcinus.cost.own_file import find_base, only_fields
 from orcinus.errors import ConfigError
 
 KIND, VERSION = "orcinus device", 1
@@ -69,12 +70,12 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _device(content: Mapping[str, Any], path: Path) -> DeviceSpec:
-    _only(content, FIELDS, "a device")
+    only_fields(content, FIELDS, "a device")
     name = content.get("name", path.stem)
     known = {*DEVICES, *EFFICIENCIES, *ELEMENTWISE}
     if not isinstance(name, str) or not name or name.lower() in known:
         raise ConfigError(f"its name must be a text, and none of the known devices, not {name!r}")
-    base = _base(content.get("like"))
+    base = find_base(content, DEVICES)
     sheet: dict[str, Any] = {each: _number(content, each) for each in DATA_SHEET if each in content}
     linear, elementwise = _linear(content, base, name), _elementwise(content, base)
     needed = (*DATA_SHEET, "linear", "elementwise")
@@ -85,14 +86,6 @@ def _device(content: Mapping[str, Any], path: Path) -> DeviceSpec:
     if base is not None:
         return replace(base, name=name, chip=name, **sheet, efficiency=efficiency, elementwise=kernels)
     return DeviceSpec(name=name, chip=name, **sheet, efficiency=efficiency, elementwise=kernels)
-
-
-def _base(like: object) -> DeviceSpec | None:
-    if like is None:
-        return None
-    if not isinstance(like, str) or like not in DEVICES:
-        raise ConfigError(f"`like` must be one of {', '.join(DEVICES)}, not {like!r}")
-    return DEVICES[like]
 
 
 def _linear(content: Mapping[str, Any], base: DeviceSpec | None, name: str) -> dict[str, Any]:
@@ -137,11 +130,5 @@ def _number(content: Mapping[str, Any], name: str) -> float:
 def _object(value: object, name: str, known: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"`{name}` must be an object with {', '.join(known)}, not {value!r}")
-    _only(value, known, f"`{name}`")
+    only_fields(value, known, f"`{name}`")
     return value
-
-
-def _only(content: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
-    unknown = [name for name in content if name not in known]
-    if unknown:
-        raise ConfigError(f"{what} has no field {unknown[0]!r}: it has {', '.join(known)}")

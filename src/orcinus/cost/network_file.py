@@ -10,6 +10,7 @@ from typing import Any
 
 from orcinus.cost.links import KINDS, NetworkLink, Protocol, make_link
 from orcinus.cost.networks import NETWORKS, Measured, Network, interpolated
+from orcinus.cost.own_file import find_base, only_fields
 from orcinus.errors import ConfigError
 
 KIND, VERSION = "orcinus network", 1
@@ -53,11 +54,11 @@ def read_network(path: Path) -> Network:
 
 
 def _network(content: Mapping[str, Any], path: Path) -> Network:
-    _only(content, FIELDS, "a network")
+    only_fields(content, FIELDS, "a network")
     name = content.get("name", path.stem)
     if not isinstance(name, str) or not name or name in NETWORKS:
         raise ConfigError(f"its name must be a text, and none of the known networks, not {name!r}")
-    base = _base(content.get("like"))
+    base = find_base(content, NETWORKS)
     links: dict[str, Any] = {each: _link(content[each], each, name) for each in LINKS if each in content}
     if "inside" in links:
         links.setdefault("pair", links["inside"])
@@ -76,19 +77,11 @@ def _network(content: Mapping[str, Any], path: Path) -> Network:
     return replace(network, measured=own + kept)
 
 
-def _base(like: object) -> Network | None:
-    if like is None:
-        return None
-    if not isinstance(like, str) or like not in NETWORKS:
-        raise ConfigError(f"`like` must be one of {', '.join(NETWORKS)}, not {like!r}")
-    return NETWORKS[like]
-
-
 def _link(content: object, place: str, source: str) -> NetworkLink:
     """A link of a known kind, whose protocols the file may give."""
     if not isinstance(content, dict):
         raise ConfigError(f'`{place}` must be like {{"link": "ethernet", "rate": 12.5e9}}, not {content!r}')
-    _only(content, OF_A_LINK, f"`{place}`")
+    only_fields(content, OF_A_LINK, f"`{place}`")
     if "rate" not in content or not isinstance(content.get("link"), str):
         raise ConfigError(f"`{place}` needs a link ({', '.join(KINDS)}) and a rate in bytes per second, one way")
     link = make_link(content["link"], content["rate"])
@@ -132,9 +125,3 @@ def _list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise ConfigError(f"`{name}` must be a list, not {value!r}")
     return value
-
-
-def _only(content: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
-    unknown = [name for name in content if name not in known]
-    if unknown:
-        raise ConfigError(f"{what} has no field {unknown[0]!r}: it has {', '.join(known)}")
