@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -23,8 +23,7 @@ class Reason(StrEnum):
     NOT_CHOSEN = "not chosen"
 
 
-@dataclass(frozen=True, slots=True)
-class Unserved:
+class Unserved(NamedTuple):
     """The requests that are not in an iteration, with reasons.
 
     The counts say how full the engine was when it was planned.

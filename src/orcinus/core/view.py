@@ -30,8 +30,7 @@ class Limits:
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {shown(value)}")
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """The queues before an iteration.
 
     Its requests are the scheduler's own: a policy must not write to them.
@@ -64,8 +63,7 @@ def grants(requests: Iterable[Request], *, divisible: bool = False, at_most: int
     return map(_grant_of, zip(requests, repeat(divisible), repeat(at_most)))
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """A policy's choice: grants in the order in which to serve them.
 
     Together they may spend `token_budget` tokens (None = the machine's limit). `grants` may be lazy: the scheduler stops

@@ -25,11 +25,6 @@ def prefill_flops(model: Architecture, tp: int, start: int, tokens: int) -> int:
     return 4 * (model.heads // tp) * model.head_dim * pairs_within(start, tokens, model.window)
 
 
-def kv_read_bytes(model: Architecture, tp: int, context: int) -> int:
-    """Bytes of K/V that decodes read, per layer and device (of `tp`)."""
-    return context * model.layer_kv_bytes(tp)
-
-
 def waves(model: Architecture, tp: int, tokens: int, rows: int | None, sms: int) -> float:
     """Slowdown (>= 1) of a chunk whose thread blocks underfill the device.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orcinus.cost.architecture import BYTES, Architecture
-from orcinus.cost.attention import kv_read_bytes, prefill_flops, waves
+from orcinus.cost.attention import prefill_flops, waves
 from orcinus.cost.cluster import Cluster
 from orcinus.cost.collectives import all_reduce_seconds, send_recv_seconds, sends_between_stages
 from orcinus.cost.linear import elementwise_seconds, linear_seconds
@@ -17,8 +17,8 @@ class TransformerCost:
 
     Seconds = layers x (linears + elementwise + all-reduces + attention) + overheads.
 
-    Everything that depends on the number of tokens alone is computed once for each number. `linears` replaces the four linear
-    layers by a measured curve: tokens -> their seconds in one iteration.
+    Everything that depends on the number of tokens alone is computed once for each number, and what depends on none of them
+    once. `linears` replaces the four linear layers by a measured curve: tokens -> their seconds in one iteration.
     """
 
     def __init__(self, model: Architecture, cluster: Cluster, linears: Callable[[int], float] | None = None) -> None:
@@ -28,22 +28,34 @@ class TransformerCost:
         self._linears = linears
         self._layers = cluster.parallel.layers(model)
         self._sends = sends_between_stages(cluster.parallel, cluster.network)
+        tp, software, bandwidth = cluster.parallel.tp, cluster.software, cluster.device.bandwidth
+        self._token_bytes = model.layer_kv_bytes(tp)
+        self._read = bandwidth * software.decode_attention  # bytes of keys and values a second
+        self._query_read = None if software.query_reads is None else bandwidth * software.query_reads
+        self._group = model.heads // tp // max(1, model.kv_heads // tp)  # query heads that share keys and values
         self._of_tokens: dict[int, float] = {}
+        self._handed: dict[int, list[float]] = {}
         self._of_samples: dict[int, float] = {}
 
     def stages(self, work: IterationWork) -> list[float]:
-        software, tp = self.cluster.software, self.cluster.parallel.tp
+        software = self.cluster.software
         layer = self.layer_seconds(work.tokens) + self.attention_seconds(work) + software.request_layer * work.requests
         besides = software.iteration + software.request * work.requests
         times = [count * layer + besides for count in self._layers]
         times[-1] += self._output_seconds(work.samples)
-        if self.num_stages > 1:
-            handed = work.tokens * self.model.hidden * BYTES // tp
-            kinds = {kind: send_recv_seconds(self.cluster.network, handed, *kind) for kind in self._sends}
-            times[1:] = [
-                seconds + kinds[kind] + software.hand_over for seconds, kind in zip(times[1:], self._sends, strict=True)
-            ]
+        if self._sends:
+            for stage, sent in enumerate(self._sent_seconds(work.tokens), 1):
+                times[stage] = times[stage] + sent + software.hand_over
         return times
+
+    def _sent_seconds(self, tokens: int) -> list[float]:
+        """Seconds from each stage to the next, in which devices send their parts of the hidden states."""
+        sent = self._handed.get(tokens)
+        if sent is None:
+            size = tokens * self.model.hidden * BYTES // self.cluster.parallel.tp
+            kinds = {kind: send_recv_seconds(self.cluster.network, size, *kind) for kind in set(self._sends)}
+            sent = self._handed[tokens] = [kinds[kind] for kind in self._sends]
+        return sent
 
     def layer_seconds(self, tokens: int) -> float:
         """Seconds of one layer without attention, on one of its devices."""
@@ -95,20 +107,19 @@ class TransformerCost:
         A kernel with one thread block for each head of a request (Orca, section 5), which handles its tokens one by one, is as
         slow as the longest chunk, however many chunks there are: `Software.prompt_token`.
         """
-        model, device, software = self.model, self.cluster.device, self.cluster.software
-        tp = self.cluster.parallel.tp
-        read = device.bandwidth * software.decode_attention
-        keys = kv_read_bytes(model, tp, work.attended(model.window))
-        seconds = keys / read
-        if software.query_reads is not None:
-            group = model.heads // tp // max(1, model.kv_heads // tp)
-            seconds = max(seconds, group * keys / (device.bandwidth * software.query_reads))
+        keys = work.attended(self.model.window) * self._token_bytes
+        seconds = keys / self._read
+        if self._query_read is not None:
+            seconds = max(seconds, self._group * keys / self._query_read)
+        if not work.prompts:
+            return seconds
+        model, tp = self.model, self.cluster.parallel.tp
+        device, software = self.cluster.device, self.cluster.software
         for start, tokens in work.prompts:
             computing = prefill_flops(model, tp, start, tokens) / (device.peak_flops * software.prefill_attention)
             computing *= waves(model, tp, tokens, software.attention_rows, device.sms)
-            seconds += software.attention_kernel + max(computing, kv_read_bytes(model, tp, start + tokens) / read)
-        longest = max((tokens for _, tokens in work.prompts), default=0)
-        return seconds + software.prompt_token * longest
+            seconds += software.attention_kernel + max(computing, (start + tokens) * self._token_bytes / self._read)
+        return seconds + software.prompt_token * max(tokens for _, tokens in work.prompts)
 
     def _output_seconds(self, samples: int) -> float:
         """Seconds of the output projection, for the rows that are sampled."""

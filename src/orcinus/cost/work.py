@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from orcinus.core.batch import Batch
 
@@ -22,8 +23,8 @@ class IterationWork(NamedTuple):
 
     def repeated(self, times: int) -> IterationWork:
         """The work of the same decodes, this many iterations later."""
-        count, context, later = self.decodes, self.context + times * self.decodes, self.later + times
-        return IterationWork(self.tokens, self.requests, count, context, self.prompts, self.samples, self.contexts, later)
+        tokens, requests, decodes, context, prompts, samples, contexts, later = self
+        return _work_of_all((tokens, requests, decodes, context + times * decodes, prompts, samples, contexts, later + times))
 
     def decoding(self) -> IterationWork:
         """The same requests as decodes that attend to what they know now; the next iteration is `repeated(1)` of it."""
@@ -39,6 +40,9 @@ class IterationWork(NamedTuple):
             return min(self.context, self.decodes * window)
         reach = window - self.later
         return self.context - sum([context - reach for context in self.contexts if context > reach])
+
+
+_work_of_all: Callable[[Iterable[Any]], IterationWork] = partial(tuple.__new__, IterationWork)  # like `batch.chunk_of`
 
 
 def work_of(batch: Batch) -> IterationWork:

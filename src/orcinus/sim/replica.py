@@ -67,6 +67,7 @@ class Replica:
         self._queued: dict[str, int] = {}  # prompt tokens of requests without a first token
         self._prefixes: dict[str, int] = {}
         self._prompts: dict[int, tuple[int, ...]] = {}  # without a prefix cache prompts of one length are equivalent
+        self._params: dict[tuple[int, bool], SamplingParams] = {}  # by `max_tokens` and whether the answer ends before
 
     @property
     def outstanding(self) -> int:
@@ -96,8 +97,7 @@ class Replica:
         now = self.clock.now()
         self.executor.interrupt(now)
         ends_early = arrival.output_tokens < arrival.asked_tokens
-        params = SamplingParams(max_tokens=arrival.asked_tokens, seed=0, stop_token_ids=(END,) if ends_early else ())
-        prompt = self._prompt(request_id, arrival)
+        params, prompt = self._asked(arrival.asked_tokens, ends_early), self._prompt(request_id, arrival)
         request = Request(request_id, prompt, params, now, arrival.context)
         self.left[request_id] = arrival.total_tokens
         self.work += arrival.total_tokens
@@ -124,6 +124,14 @@ class Replica:
         for ending in endings:
             self.work -= self.left.pop(ending.request_id)
         return endings
+
+    def _asked(self, max_tokens: int, ends_early: bool) -> SamplingParams:
+        """A request's parameters, whose checks take longer than an iteration: checked once."""
+        params = self._params.get((max_tokens, ends_early))
+        if params is None:
+            params = SamplingParams(max_tokens=max_tokens, seed=0, stop_token_ids=(END,) if ends_early else ())
+            self._params[max_tokens, ends_early] = params
+        return params
 
     def _prompt(self, request_id: str, arrival: Arrival) -> tuple[int, ...]:
         """A made-up prompt; prompts are equal only in their shared prefix."""

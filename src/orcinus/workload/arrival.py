@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from math import inf
 
-from orcinus.core.request import RequestContext
+from orcinus.core.request import NO_CONTEXT, RequestContext
 from orcinus.errors import ConfigError
 
 
@@ -48,7 +48,7 @@ class Arrival:
     @property
     def context(self) -> RequestContext:
         """The request's context for an engine, beside its tokens."""
-        return RequestContext(self.priority, self.client)
+        return RequestContext(self.priority, self.client) if self.priority or self.client else NO_CONTEXT
 
     @property
     def beginning(self) -> Hashable | None:
