@@ -5,8 +5,8 @@
 `fixed` runs have 32 requests in every batch and iterations that all cost the same, so that nothing but the engine and
 the simulator is measured: with answers of 1,000 tokens, of ShareGPT's lengths, and of the Orca paper's (64 tokens on
 average: a request joins or leaves in every other iteration). `orca-175b` is Orca's trace of 10,000 requests on GPT-3 175B.
-`eight-replicas` serves 100,000 requests on 8 replicas of Llama-2-7B, and `--million` a million on 64. Memory is the greatest
-resident set, in MiB, of a process for each run.
+`eight-replicas` serves 100,000 requests on 8 replicas of Llama-2-7B, and `--million` a million on 64, with the resident set
+after each 100,000. Memory is the greatest resident set, in MiB, of a process for each run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pstats
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from orcinus.core.view import Limits
 from orcinus.cost.work import FixedCost
@@ -65,7 +66,14 @@ def million() -> MetricsObserver:
     config = SimulationConfig(
         model="llama-2-7b", replicas=64, arrivals="poisson:rate=600", lengths="orca", requests=1_000_000, max_batch_size=64
     )
-    return simulate(config).metrics
+    return simulate(config, watch=print_memory).metrics
+
+
+def print_memory(ended: int) -> None:
+    """The resident set of this process, after each 100,000 requests that have ended."""
+    if ended % 100_000 == 0:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        print(f"{ended:31,} requests ended: {pages * resource.getpagesize() / 2**20:.1f} MiB", flush=True)
 
 
 RUNS: dict[str, Callable[[], MetricsObserver]] = {

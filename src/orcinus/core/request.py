@@ -172,9 +172,10 @@ class Request:
     @property
     def launched(self) -> int:
         """The least that `computed` will be when the batches in flight return."""
-        if not self.flights:  # the usual case
-            return self.computed
-        return self.computed + sum(flight.tokens for flight in self.flights)
+        launched = self.computed
+        for flight in self.flights:
+            launched += flight.tokens
+        return launched
 
     @property
     def promised(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from math import log
 
 STEP = math.log1p(0.001)  # buckets grow by 0.1 %, so a percentile's error is at most 0.05 %
 SMALLEST = 1e-9
@@ -32,7 +33,7 @@ class Distribution:
             self.least = value
         if value > self.greatest:
             self.greatest = value
-        self._buckets[round(math.log(value) / STEP) if value > SMALLEST else None] += times
+        self._buckets[round(log(value) / STEP) if value > SMALLEST else None] += times
 
     @property
     def mean(self) -> float:

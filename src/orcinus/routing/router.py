@@ -46,6 +46,10 @@ class Router(Protocol[L_contra]):
         ...
 
 
+def _first_least(loads: Sequence[int]) -> int:
+    return loads.index(min(loads))
+
+
 class RoundRobin:
     """Every engine in turn."""
 
@@ -62,7 +66,7 @@ class LeastOutstanding:
     """The engine with the fewest requests; the first of equals."""
 
     def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
-        return min(range(len(loads)), key=lambda index: loads[index].outstanding)
+        return _first_least([load.outstanding for load in loads])
 
 
 @dataclass
@@ -80,7 +84,7 @@ class LeastWork:
             raise ConfigError("answer of the router 'least-work' must be at least 0")
 
     def choose(self, prefix: Hashable | None, loads: Sequence[Load]) -> int:
-        return min(range(len(loads)), key=lambda index: self._tokens(loads[index]))
+        return _first_least([self._tokens(load) for load in loads])
 
     def _tokens(self, load: Load) -> int:
         return load.queued_tokens + (load.answer_tokens if self.answer is None else self.answer * load.outstanding)

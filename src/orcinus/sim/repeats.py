@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 from orcinus.core.batch import Batch, BatchResult, Event
-from orcinus.core.ports import Drafter, KVManager, Order, Policy
 from orcinus.core.request import Overlap
 from orcinus.core.scheduler import NO_OVERLAP, Scheduler
 from orcinus.core.step_time import StepTime
 from orcinus.core.unserved import Unserved
-from orcinus.core.view import Limits
 from orcinus.observe.metrics import MetricsObserver
 
 MADE_UP = 0  # the token of every iteration that does not end an answer
 MOST_REPEATS = 64  # iterations decided at once: more gains nothing, and an arrival wastes the rest
-FIELDS = tuple(field.name for field in fields(Batch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +43,6 @@ class RepeatingScheduler(Scheduler):
     It is for executors that run one batch at a time and only compute its time.
     """
 
-    def __init__(
-        self, policy: Policy, kv: KVManager, limits: Limits, order: Order | None = None, drafter: Drafter | None = None
-    ) -> None:
-        super().__init__(policy, kv, limits, order, drafter)
-        self.step_time = _SingleStepTime()
-
     def plan(self, now: float, overlap: Overlap = NO_OVERLAP) -> tuple[Batch, Unserved] | None:
         before = self.num_running
         planned = super().plan(now, overlap)
@@ -60,9 +51,7 @@ class RepeatingScheduler(Scheduler):
         batch, unserved = planned
         repeats = self._repeats(batch, before)
         if repeats > 1:
-            batch = RepeatedBatch(
-                **{name: getattr(batch, name) for name in FIELDS}, repeats=repeats, held=self.policy.holds_answers
-            )
+            batch = RepeatedBatch(batch.id, batch.chunks, batch.new, batch.removed, repeats, self.policy.holds_answers)
         return batch, unserved
 
     def _repeats(self, batch: Batch, before: int) -> int:
@@ -112,12 +101,11 @@ class RepeatingScheduler(Scheduler):
             self.order.generated(request, iterations)
 
 
-class _SingleStepTime(StepTime):
-    """Learns from batches of one iteration only."""
+class NothingLearnt(StepTime):
+    """Keeps no iterations: for steady policies, which select the same again however long iterations are."""
 
     def learn(self, batch: Batch, seconds: float) -> None:
-        if not isinstance(batch, RepeatedBatch):
-            super().learn(batch, seconds)
+        return
 
 
 class RepeatMetrics(MetricsObserver):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from orcinus.core.batch import Event, Finished
 from orcinus.core.component_spec import make_order, make_policy
@@ -17,10 +18,23 @@ from orcinus.cost.work import CostModel
 from orcinus.sim.clock import VirtualClock
 from orcinus.sim.executor import END, SimulatedExecutor
 from orcinus.sim.jitter import Jitter
-from orcinus.sim.repeats import MADE_UP, RepeatingScheduler
+from orcinus.sim.repeats import MADE_UP, NothingLearnt, RepeatingScheduler
 from orcinus.workload.arrival import Arrival
 
 ANSWER = 128  # tokens: what a request still generates, for routers
+REMEMBERED = 1024  # lengths whose prompts and parameters are kept: more for arXiv's prompts of 16,000 tokens would be 100 MiB
+
+
+@lru_cache(maxsize=REMEMBERED)
+def params_of(max_tokens: int, ends_early: bool) -> SamplingParams:
+    """A request's parameters; checking them takes as long as an iteration."""
+    return SamplingParams(max_tokens=max_tokens, seed=0, stop_token_ids=(END,) if ends_early else ())
+
+
+@lru_cache(maxsize=REMEMBERED)
+def blank_prompt(tokens: int) -> tuple[int, ...]:
+    """A prompt that shares nothing: without a prefix cache all of one length are equivalent, on every replica."""
+    return (MADE_UP,) * tokens
 
 
 def fixed_slots(policy: Policy, kv: KVManager, limits: Limits) -> int:
@@ -60,14 +74,14 @@ class Replica:
         alone = self.executor.depth == cost.num_stages == 1
         kind = RepeatingScheduler if alone and repeat else Scheduler
         self.scheduler = kind(chosen, self.kv, limits, make_order(order))
+        if getattr(chosen, "steady", False):
+            self.scheduler.step_time = NothingLearnt()
         self.engine = Engine(self.scheduler, self.executor, clock, observers)
         self.left: dict[str, int] = {}  # tokens of every request that has not ended, prompt and answer
         self.work = 0  # their sum, which only a simulation knows
         self._queued_tokens = 0  # the sum of the next
         self._queued: dict[str, int] = {}  # prompt tokens of requests without a first token
         self._prefixes: dict[str, int] = {}
-        self._prompts: dict[int, tuple[int, ...]] = {}  # without a prefix cache prompts of one length are equivalent
-        self._params: dict[tuple[int, bool], SamplingParams] = {}  # by `max_tokens` and whether the answer ends before
 
     @property
     def outstanding(self) -> int:
@@ -97,8 +111,8 @@ class Replica:
         now = self.clock.now()
         self.executor.interrupt(now)
         ends_early = arrival.output_tokens < arrival.asked_tokens
-        params, prompt = self._asked(arrival.asked_tokens, ends_early), self._prompt(request_id, arrival)
-        request = Request(request_id, prompt, params, now, arrival.context)
+        params = params_of(arrival.asked_tokens, ends_early)
+        request = Request(request_id, self._prompt(request_id, arrival), params, now, arrival.context)
         self.left[request_id] = arrival.total_tokens
         self.work += arrival.total_tokens
         self._queued[request_id] = arrival.prompt_tokens
@@ -123,23 +137,14 @@ class Replica:
         endings = [event for event in events if isinstance(event, Finished)]
         for ending in endings:
             self.work -= self.left.pop(ending.request_id)
+            self.executor.answers.pop(ending.request_id, None)  # of a rejected one
         return endings
-
-    def _asked(self, max_tokens: int, ends_early: bool) -> SamplingParams:
-        """A request's parameters, whose checks take longer than an iteration: checked once."""
-        params = self._params.get((max_tokens, ends_early))
-        if params is None:
-            params = SamplingParams(max_tokens=max_tokens, seed=0, stop_token_ids=(END,) if ends_early else ())
-            self._params[max_tokens, ends_early] = params
-        return params
 
     def _prompt(self, request_id: str, arrival: Arrival) -> tuple[int, ...]:
         """A made-up prompt; prompts are equal only in their shared prefix."""
         count = arrival.prompt_tokens
         if self.kv.stats is None:
-            if count not in self._prompts:
-                self._prompts[count] = (MADE_UP,) * count
-            return self._prompts[count]
+            return blank_prompt(count)
         own = 2 + int(request_id)
         if arrival.blocks:
             named = tuple(-2 - 2 * block for block in arrival.blocks for _ in range(arrival.block_tokens))[:count]

@@ -52,12 +52,12 @@ class BlockPool:
         short = -(-tokens // self.block_size) - len(tables[0])
         if short * self.groups > self.num_free:
             return False
-        self._tables[request.id] = tuple(table + tuple([self._take() for _ in range(short)]) for table in tables)
+        self._tables[request.id] = tuple([table + self._take(short) for table in tables])
         return True
 
-    def _take(self) -> int:
-        """A free block; the caller has checked that there is one."""
-        return self._free.popleft()
+    def _take(self, count: int) -> tuple[int, ...]:
+        """Free blocks; the caller has checked that there are so many."""
+        return tuple([self._free.popleft() for _ in range(count)])
 
     def ready(self, request: Request) -> bool:
         return True  # without a prefix cache requests share no blocks

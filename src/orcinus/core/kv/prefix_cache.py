@@ -105,7 +105,10 @@ class PrefixCache(Paged):
                 else:
                     self._free.append(block)
 
-    def _take(self) -> int:
+    def _take(self, count: int) -> tuple[int, ...]:
+        return tuple([self._take_one() for _ in range(count)])
+
+    def _take_one(self) -> int:
         if self._free:
             block = self._free.popleft()
         else:
