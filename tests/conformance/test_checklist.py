@@ -22,10 +22,10 @@ def target(server: Running) -> Iterator[ServerUnderTest]:
 
 
 def some_of_each_subject() -> list[Check]:
-    """Every sixth check of a subject, and at least one."""
+    """Every twelfth check of a subject, and at least one."""
     fast = [one for one in chosen() if not one.slow]
     subjects = [list(checks) for _, checks in groupby(fast, key=lambda one: one.name.partition(":")[0])]
-    return [one for checks in subjects for one in checks[::6]]
+    return [one for checks in subjects for one in checks[::12]]
 
 
 SOME = some_of_each_subject()

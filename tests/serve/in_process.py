@@ -124,7 +124,7 @@ def serving_in_process(*arguments: str) -> Iterator[Running]:
     with _threads(_announce=announce):
         thread = threading.Thread(target=serve, name="server")
         thread.start()
-        found = started.get(timeout=120)
+        found = started.get(timeout=600)  # a first start compiles kernels, on a busy machine for minutes
     if found is None:
         ended.result()
         raise AssertionError("the server ended before it was ready")

@@ -5,7 +5,8 @@ places that it has seen before, so each step begins by waiting. Rows that many p
 
     tiles [T / ROWS, K, ROWS]      the numbers of `ROWS` rows side by side, in float32
 
-A row's sums are those of `panel_product`, in the same order: its bits do not depend on which of both computed it.
+A row's sums are those of `panel_product`, in the same order: its bits do not depend on which of both computed it. Arrays are
+copied by loops: to compile `a[:n] = b`, Numba compiles its error message, too, which takes longer than the rest.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
@@ -147,7 +148,9 @@ def _pack(x, number, tiles):
         _pack_tile(x, first, tiles, number)
     else:
         some = np.zeros((ROWS, size), x.dtype)
-        some[: len(x) - first] = x[first:]
+        for row in range(len(x) - first):
+            for k in range(size):
+                some[row, k] = x[first + row, k]
         _pack_tile(some, 0, tiles, number)
 
 
@@ -187,7 +190,9 @@ def _panel(tiles, panels, number, bias, out):
             _tile_times_panel(tiles, tile, weights, added, out, row, column, count)
         else:
             _tile_times_panel(tiles, tile, weights, added, some, 0, 0, count)
-            out[row : row + count, column:] = some[:count, : out.shape[1] - column]
+            for at in range(count):
+                for i in range(out.shape[1] - column):
+                    out[row + at, column + i] = some[at, i]
 
 
 @exact(parallel=True)
