@@ -148,7 +148,7 @@ def test_a_tool_whose_schema_cannot_be_used_is_named() -> None:
 
 def test_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = service()
-    monkeypatch.setattr(broken.admission, "check_room", lambda: 1 / 0)
+    monkeypatch.setattr(broken.admission, "check_asking", lambda: 1 / 0)
     answer = send(broken, "POST", MESSAGES, json=BODY)
     assert answer.status_code == 500
     error(answer, "api_error")

@@ -76,6 +76,22 @@ def test_a_request_that_is_alone_may_have_more_tokens_than_the_queue() -> None:
         admission.enter("", 1, 1)
 
 
+def test_a_full_queue_leaves_requests_with_an_slo_to_their_engine_unless_very_many_ask() -> None:
+    admission = AdmissionControl(Bounds(answers=2, tokens=100), lambda answers, client: 7)
+    assert [admission.enter("", 1, 10, asks=True).full for _ in range(4)] == [False, False, True, True]
+    for check in (lambda: admission.enter("", 1, 10), lambda: admission.enter("", 1, 10, asks=True), admission.check_asking):
+        with pytest.raises(ApiError, match="the queue is full"):
+            check()
+    admission = AdmissionControl(Bounds(tokens=100), lambda answers, client: 7)
+    admission.enter("", 1, 60)
+    ticket = admission.enter("", 1, 10, asks=True)
+    admission.resize(ticket, 50, asks=True)
+    assert (ticket.full, ticket.tokens, admission.tokens) == (True, 50, 110)
+    assert admission.enter("", 1, 10, asks=True).full
+    with pytest.raises(ApiError, match="the queue holds 120 tokens"):
+        admission.enter("", 1, 1)
+
+
 def test_a_call_without_end_is_interrupted_and_its_thread_goes_on() -> None:
     async def scenario() -> None:
         workers = TextThreads(1, limit_s=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from tests.serve.conftest import Running
 from tests.serve.in_process import serving_in_process
+from tests.waiting import wait_until
 
 PATH = "/v1/completions"
 TELL = {"prompt": "Tell me about rain", "max_tokens": 20}
@@ -71,6 +73,24 @@ def test_a_refused_request_hears_when_to_come_and_why(warm: Running) -> None:
         assert f"try again in {seconds} s" in error["message"]
         assert all(one.result().status_code == 200 for one in busy), "others are served"
     assert counts(warm)["refused"] >= 1
+
+
+def test_a_full_queue_tells_a_time_at_which_the_engine_has_room() -> None:
+    with (
+        serving_in_process("--simulate", "llama-7b", "--max-queue", "2", "--max-batch-size", "4", "--speed", "4") as small,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        busy = [pool.submit(small.http.post, PATH, json=TELL | {"max_tokens": 800}) for _ in range(2)]
+        wait_until(lambda: small.scheduler()["running"] == 2)
+        assert small.http.post(PATH, json=TELL).json()["error"]["code"] == "queue_full"
+        asked = TELL | {"max_tokens": 5, "slo": {"ttft": 30}}
+        refused = small.http.post(PATH, json=asked)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "slo_not_kept")
+        assert "the queue is full" in refused.json()["error"]["message"]
+        time.sleep(int(refused.headers["retry-after"]))
+        assert small.http.post(PATH, json=asked).status_code == 200
+        assert not any(one.done() for one in busy), "the queue was still full"
+        assert all(one.result().status_code == 200 for one in busy)
 
 
 def _until_refused(center: Running, slo: dict[str, float]) -> httpx.Response:

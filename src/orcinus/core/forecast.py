@@ -150,7 +150,6 @@ class Forecaster:
         before, behind = self._queue(request)
         run = self._start(now, [*before, own])
         at = self._first_token(run, own)
-        run.longest = max(run.longest, self.scheduler.step_time.measured)  # later arrivals have prompts, too
         found = self._forecast(run, own, at, request.arrival)
         breaking = False
         if behind and at < math.inf:

@@ -6,7 +6,6 @@ The forecast is corrected by its own recorded errors. A refused request is told 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
@@ -15,20 +14,16 @@ from typing import Any
 from orcinus.core.answer_lengths import AnswerLengths
 from orcinus.core.batch import Event, Finished, Submitted
 from orcinus.core.forecast import Forecast, Forecaster
+from orcinus.core.forecast_errors import ForecastErrors
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.return_times import ReturnTimes
 from orcinus.core.scheduler import Scheduler
 from orcinus.core.slo import SLO
 
-WINDOW = 256  # promises whose errors are remembered
-LATE = 0.007  # share of promises that may be worse than forecast + margin: 1 %, less a reserve
-FEW = 3  # promises after which half of the error that is assumed at first is left
-FLOOR = 0.1  # of the bound: added to a forecast before errors are compared with it
-FORGOTTEN_S = 60.0  # age of errors that no longer count
 FIRST_S = 0.02  # seconds of an iteration, before any
 AIM = 0.5  # of its bound: the wait that is left to a refused request when it comes again
-UNSURE = {"ttft": 1.0, "tbt": 0.25, "tpot": 0.25, "e2e": 1.0}  # relative errors of forecasts, assumed at first
+UNSURE = {"ttft": 1.0, "tpot": 0.25, "e2e": 1.0}  # relative errors of forecasts, assumed at first
 COMPLETE = (Finish.STOP, Finish.LENGTH)
 
 
@@ -82,41 +77,6 @@ class PromiseOutcome:
     kept: bool | None = None  # None: the request runs, or was cancelled
 
 
-class _Errors:
-    """Errors of the forecasts of one metric, relative to the forecast and a part of its bound.
-
-    Long waits are the less certain ones, and the error of a short wait must not forbid them all. Of few errors even the largest
-    is exceeded too often: it is extrapolated as if errors had an exponential tail. The largest of n such errors is expected at
-    H(n) times their mean, the n-th harmonic number, and the wanted quantile is at -ln(LATE) times it.
-    """
-
-    def __init__(self, metric: str) -> None:
-        self._seen: deque[tuple[float, float]] = deque(maxlen=WINDOW)  # time, error
-        self._at_first, self._made = UNSURE[metric], 0
-
-    def add(self, at: float, measured: float, predicted: float, bound: float) -> None:
-        """Learn from a promise, at a time. All are seconds."""
-        self._seen.append((at, (measured - predicted) / (predicted + FLOOR * bound)))
-        self._made += 1
-        while self._seen[0][0] < at - FORGOTTEN_S:  # a disturbance of the machine must not narrow the door for long
-            self._seen.popleft()
-
-    def margin(self, predicted: float, bound: float) -> float:
-        """Seconds to add to a forecast: 1 % of all promises then take longer."""
-        count = len(self._seen)
-        late = nlargest(int(LATE * count) + 1, (error for _, error in self._seen))
-        found = late[-1] if late else 0.0
-        if 0 < count < 1 / LATE:
-            found *= max(1.0, -math.log(LATE) / _harmonic(count))
-        unsure = self._at_first * FEW / (FEW + self._made) if self._made < WINDOW else 0.0
-        return max(0.0, found, unsure) * (predicted + FLOOR * bound)
-
-
-def _harmonic(count: int) -> float:
-    """The sum of 1/k for k up to a count above 0, nearly."""
-    return math.log(count) + 0.5772 + 0.5 / count
-
-
 class Promises(Observer):
     """Accepts and refuses requests with an SLO, and learns from those that it accepted.
 
@@ -128,14 +88,15 @@ class Promises(Observer):
         self._sizes: dict[str, int] = {}  # live request -> tokens so far
         self.scheduler, self.lengths, self.returns = scheduler, AnswerLengths(self._sizes), ReturnTimes()
         self._forecaster = Forecaster(scheduler, self.lengths)
-        self._errors = {metric: _Errors(metric) for metric in Forecast._fields}
+        self._errors = {metric: ForecastErrors(unsure) for metric, unsure in UNSURE.items()}
         self._live: dict[str, tuple[MeasuredPromise, Forecast | None]] = {}
         self._forecasts: dict[str, Forecast | None] = {}  # of accepted requests that are not submitted yet
 
-    def ask(self, request: Request, now: float, *, book: bool = True) -> PromiseVerdict:
+    def ask(self, request: Request, now: float, *, book: bool = True, full: bool = False) -> PromiseVerdict:
         """Whether the engine accepts a request with an SLO, before it is submitted.
 
-        A refused one is told when to come again; with `book`, room is held for it then.
+        A refused one is told when to come again; with `book`, room is held for it then. With `full`, the queue has no place
+        for others than those who come as they were told.
         """
         slo = request.context.slo
         assert slo is not None, "only requests with an SLO are asked about"
@@ -145,10 +106,10 @@ class Promises(Observer):
             self.returns.guess = self._between_endings(request)
         seen = self._forecaster.forecast(request, now, self._breaks)
         if seen is None:
-            return self._while_cold(request, slo, key, now, told, book=book)
+            return self._while_cold(request, slo, key, now, told, book=book, full=full)
         found, breaking = seen
         predicted = self._with_margins(found, slo)
-        if breaking or not self._fits(slo, found, predicted):
+        if breaking or (full and told is None) or not self._fits(slo, found, predicted):
             self.returns.full(now)
         elif told is not None or self._fits(slo, found, predicted, self._held(request, slo, now)):
             self.returns.accepted(told)
@@ -167,11 +128,12 @@ class Promises(Observer):
         return self.returns.book(key, now, late, told, hold=hold, patience=AIM * bound)
 
     def _while_cold(
-        self, request: Request, slo: SLO, key: int, now: float, told: float | None, *, book: bool
+        self, request: Request, slo: SLO, key: int, now: float, told: float | None, *, book: bool, full: bool
     ) -> PromiseVerdict:
         """Before anything is known, as many are accepted as can run at once; the others come one after the other."""
         scheduler = self.scheduler
-        if scheduler.num_running + scheduler.num_waiting < scheduler.limits.max_batch_size:
+        room = not full or told is not None
+        if room and scheduler.num_running + scheduler.num_waiting < scheduler.limits.max_batch_size:
             self._forecasts[request.id] = None
             return PromiseVerdict(True)
         return PromiseVerdict(False, retry_after=self._book(key, slo, now, self.returns.guess, told, hold=book))
@@ -198,17 +160,23 @@ class Promises(Observer):
     def _fits(self, slo: SLO, found: Forecast, predicted: Mapping[str, float], held: float = 0.0) -> bool:
         """Whether its own promise and those of the others would be kept."""
         idle = not (self.scheduler.num_running or self.scheduler.num_waiting)
-        latencies = found._asdict() if idle else dict(predicted)  # with an idle engine errors correct themselves
+        latencies = found._asdict() if idle else dict(predicted)  # an idle engine has to run to correct its errors
         latencies["ttft"] += held
         latencies["e2e"] += held
         tightest = min((live.slo.bounds.get("tbt", math.inf) for live, _ in self._live.values()), default=math.inf)
         return not slo.missed(latencies) and latencies["tbt"] <= tightest
 
     def _with_margins(self, found: Forecast, slo: SLO) -> dict[str, float]:
-        bounds = slo.bounds
-        return {
-            name: value + self._errors[name].margin(value, bounds.get(name, value)) for name, value in found._asdict().items()
-        }
+        """The latencies that 99 of 100 such requests keep.
+
+        Requests that come later cannot lengthen iterations beyond a promised `tbt`, because they are asked about it, too.
+        What remains are iterations that were as long lately, and those that take longer than predicted.
+        """
+        step_time, latencies = self.scheduler.step_time, found._asdict()
+        latencies["tbt"] = max(found.tbt + step_time.margin, step_time.measured)
+        for name, errors in self._errors.items():
+            latencies[name] += errors.margin(latencies[name], slo.bounds.get(name, latencies[name]))
+        return latencies
 
     def _breaks(self, request: Request, first_token: float) -> bool:
         """Whether a first token at this time breaks the promise of a waiting request."""
@@ -250,6 +218,6 @@ class Promises(Observer):
         self.returns.ended(event.at)
         if live is not None and (forecast := live[1]) is not None:
             found: dict[str, Any] = live[0].latencies(event.at)
-            for metric in ("tbt", "tpot", "e2e"):
+            for metric in ("tpot", "e2e"):
                 predicted = getattr(forecast, metric)
                 self._errors[metric].add(event.at, found[metric], predicted, live[0].slo.bounds.get(metric, predicted))

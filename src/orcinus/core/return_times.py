@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections import deque
 
 SOON_S, LATE_S = 0.25, 10.0  # that one may come early (and room is held), or late, as over a slow network
 MOST_S = 3600
@@ -24,7 +23,7 @@ class ReturnTimes:
 
     def __init__(self) -> None:
         self._due: list[float] = []  # times told, in order
-        self._by_key: dict[int, deque[float]] = {}
+        self._by_key: dict[int, list[float]] = {}  # each in order
         self._keys: dict[float, int] = {}
         self._obedient = 0.5  # share of those who come when they were told to
         self.reserve = 1.5  # factor of the room that is held: grows when a promise is broken
@@ -108,7 +107,7 @@ class ReturnTimes:
             due = math.nextafter(due, math.inf)
         bisect.insort(self._due, due)
         self._keys[due] = key
-        self._by_key.setdefault(key, deque()).append(due)
+        bisect.insort(self._by_key.setdefault(key, []), due)
 
     def _remove(self, due: float) -> None:
         del self._due[bisect.bisect_left(self._due, due)]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from orcinus.serve.errors import ApiError, invalid
 
+ASKING = 2  # times as many answers as have a place may be inside while engines decide about SLOs
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -30,6 +32,7 @@ class Ticket:
     client: str
     answers: int
     tokens: int
+    full: bool = False  # the queue had no room for it: its engine accepts it only if it comes as it was told
 
 
 @dataclass
@@ -47,10 +50,12 @@ class AdmissionControl:
     tokens: int = 0
     by_client: Counter[str] = field(default_factory=Counter)
 
-    def enter(self, client: str, answers: int, tokens: int, field: str = "n") -> Ticket:
+    def enter(self, client: str, answers: int, tokens: int, field: str = "n", *, asks: bool = False) -> Ticket:
         """Admit a request, or raise `ApiError` 400 or 429.
 
-        `tokens` may be a lower bound until they are counted; `field` is what asks for several answers.
+        `tokens` may be a lower bound until they are counted; `field` is what asks for several answers. A full queue does not
+        refuse a request that `asks` for an SLO, unless very many wait for a verdict: its ticket says so, and the engine tells
+        it when to come again.
         """
         per_client = self.bounds.per_client
         most = self.bounds.of_one_request
@@ -64,26 +69,39 @@ class AdmissionControl:
                 answers,
                 client,
             )
-        self.check_room(answers)
-        self._check_tokens(self.tokens, tokens, answers)
         ticket = Ticket(client, answers, tokens)
+        if asks:
+            self.check_asking(answers)
+            ticket.full = not (self._has_room(answers) and self._holds(self.tokens, tokens))
+        else:
+            self.check_room(answers)
+            self._check_tokens(self.tokens, tokens, answers)
         self._count(ticket, 1)
         return ticket
 
     def check_room(self, answers: int = 1) -> None:
-        """Raise `ApiError` 429 if these answers have no place.
+        """Raise `ApiError` 429 if these answers have no place."""
+        if not self._has_room(answers):
+            raise self._full("the queue is full", "queue_full", answers)
+
+    def check_asking(self, answers: int = 1) -> None:
+        """Raise `ApiError` 429 if these answers cannot even wait for an engine's verdict.
 
         With one answer it can be called before a body is read.
         """
-        if self.answers + answers > self.bounds.answers - self.held(self.answers):
+        if self.answers + answers > ASKING * self.bounds.answers:
             raise self._full("the queue is full", "queue_full", answers)
 
-    def resize(self, ticket: Ticket, tokens: int) -> None:
-        """Correct a ticket's tokens after counting them. Raises `ApiError` 429.
+    def resize(self, ticket: Ticket, tokens: int, *, asks: bool = False) -> None:
+        """Correct a ticket's tokens after counting them. Raises `ApiError` 429, unless the request `asks` for an SLO.
 
         The request keeps its place until it leaves.
         """
-        self._check_tokens(self.tokens - ticket.tokens, tokens, ticket.answers)
+        others = self.tokens - ticket.tokens
+        if asks:
+            ticket.full |= not self._holds(others, tokens)
+        else:
+            self._check_tokens(others, tokens, ticket.answers)
         self.tokens += tokens - ticket.tokens
         ticket.tokens = tokens
 
@@ -92,8 +110,14 @@ class AdmissionControl:
         self._count(ticket, -1)
         ticket.answers = ticket.tokens = 0
 
+    def _has_room(self, answers: int) -> bool:
+        return self.answers + answers <= self.bounds.answers - self.held(self.answers)
+
+    def _holds(self, others: int, own: int) -> bool:
+        return not others or others + own <= self.bounds.tokens
+
     def _check_tokens(self, others: int, own: int, answers: int) -> None:
-        if others and others + own > self.bounds.tokens:
+        if not self._holds(others, own):
             raise self._full(f"the queue holds {others} tokens", "queue_full", answers)
 
     def _count(self, ticket: Ticket, sign: int) -> None:

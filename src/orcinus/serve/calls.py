@@ -50,7 +50,7 @@ class Call:
             raise refusal(slo, PromiseVerdict(False, retry_after=PAUSED_S))
         for place, one in enumerate(prepared):
             name = f"{self.id}-{place}"
-            self.replicas.submit(name, one, self._inbox, time_left)
+            self.replicas.submit(name, one, self._inbox, time_left, full=self.ticket.full)
             self.names.append(name)
         self._left = len(self.names)
         if time_left is not None:  # the engine keeps deadlines; this one is for a stuck engine

@@ -205,7 +205,7 @@ class EngineLoop:
             request = Request(message.id, message.prompt, message.params, arrival, message.context, output)
             if self.paced and self.engine.idle:
                 self.paced.wake()
-            if message.ask and not self._promise(request, book=message.book):
+            if message.ask and not self._promise(request, message):
                 return
             events = self.engine.submit(request)
         except OrcinusError as error:
@@ -215,9 +215,9 @@ class EngineLoop:
         elif message.time_left is not None:
             heapq.heappush(self._deadlines, (now + message.time_left, message.id))
 
-    def _promise(self, request: Request, *, book: bool) -> bool:
+    def _promise(self, request: Request, message: Submit) -> bool:
         """Answer whether a request's SLO will be kept."""
-        verdict = self.promises.ask(request, self.engine.clock.now(), book=book)
+        verdict = self.promises.ask(request, self.engine.clock.now(), book=message.book, full=message.full)
         self._report([], promised=[Promised(request.id, verdict)])
         return verdict.accepted
 

@@ -31,6 +31,7 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     time_left: float | None = None  # seconds to its deadline
     ask: bool = False  # queue it only if its SLO is predicted to be kept; the answer is `Promised`
     book: bool = True  # if it is not, hold room for it at the time that it is told
+    full: bool = False  # the server's queue is full: accept it only if it comes as it was told
 
 
 class Cancel(msgspec.Struct, tag="cancel", array_like=True):

@@ -107,15 +107,18 @@ class ReplicaSet:
         silences = [engine.silent_s() for engine in self.engines if engine.serves]
         return None if None in silences else min((silence for silence in silences if silence is not None), default=None)
 
-    def submit(self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None = None) -> None:
+    def submit(
+        self, name: str, prepared: TokenizedRequest, inbox: Inbox, time_left: float | None = None, *, full: bool = False
+    ) -> None:
         """Queue a request; its news goes to the inbox.
 
-        `name` is the server's own. Raises `EngineError`.
+        `name` is the server's own. If the queue is `full`, one with an SLO is accepted only if it comes as it was told.
+        Raises `EngineError`.
         """
         if self.dead is not None:
             raise EngineError(self.dead)
         engine = self._choose(prepared)
-        message = self.streams.open(name, prepared, inbox, time_left, engine, books=len(self.serving) <= 1)
+        message = self.streams.open(name, prepared, inbox, time_left, engine, books=len(self.serving) <= 1, full=full)
         if not self.supervisor.returning(engine):
             engine.send(message)
 

@@ -143,7 +143,7 @@ class Service:
         Rejections for lack of room are counted. Raises `ApiError`.
         """
         with self.counting_rejections():
-            self.admission.check_room()
+            self.admission.check_asking()  # the body may have an SLO
             yield await self.read(request, kind)
 
     @contextmanager
@@ -225,14 +225,17 @@ class Service:
         count = (len(prompts_of(body)) if isinstance(body, CompletionBody) else 1) * (body.n or 1)
         where = "prompt" if isinstance(body, CompletionBody) else "messages"
         fewest = self.processor.fewest_tokens(sizes(body), where, cut=body.truncate_prompt_tokens is not None)
-        ticket = self.admission.enter(context.client, count, fewest, where if (body.n or 1) == 1 else "n")
+        ticket = self.admission.enter(
+            context.client, count, fewest, where if (body.n or 1) == 1 else "n", asks=context.slo is not None
+        )
         self.waits.on_enter()
         call = self.calls.open(f"{prefix}{uuid.uuid4().hex[:24]}", context.client, ticket)
         began = time.monotonic()
         try:
             prepared = await prepare()
             self.check_open()
-            self.admission.resize(ticket, sum(len(one.ids) + (one.params.max_tokens or 0) for one in prepared))
+            tokens = sum(len(one.ids) + (one.params.max_tokens or 0) for one in prepared)
+            self.admission.resize(ticket, tokens, asks=context.slo is not None)
             deadlines = [one for one in (body.timeout, self.config.timeout) if one is not None]
             left = max(0.0, min(deadlines) - (time.monotonic() - began)) if deadlines else None
             await call.submit(prepared, left, self.metrics, context.slo)

@@ -72,7 +72,8 @@ def refusal(slo: SLO, verdict: PromiseVerdict) -> ApiError:
         headers["x-should-retry"] = "false"  # as clients of OpenAI's and Anthropic's APIs understand it
         message = f"this SLO cannot be kept even with an idle engine{predicted}; ask for more time, or for less"
     else:
-        message = f"the SLO cannot be kept now{predicted}; try again in {seconds} s"
+        why = f"the SLO cannot be kept now{predicted}" if misses else "the queue is full, or its room is held for others"
+        message = f"{why}; try again in {seconds} s"
     found = {name: value for name, value in verdict.predicted.items() if math.isfinite(value)}
     facts = {"retry_after_ms": 1000 * seconds, "predicted": found or None}
     return ApiError(429, message, param="slo", code=SLO_CODES[verdict.never], headers=headers, facts=facts)

@@ -65,6 +65,7 @@ class StreamPromise:
     verdict: asyncio.Future[PromiseVerdict | None]  # None: the request ended first
     asked: set[int] = field(default_factory=set)  # indices of engines that refused it
     books: bool = True  # whether its engine holds room for it if it refuses
+    full: bool = False  # whether the server's queue was full when it came
     best: PromiseVerdict | None = None  # the refusal with the shortest wait
 
     @property
@@ -107,9 +108,11 @@ class Stream:
         now, one = time.monotonic(), self.prepared
         age = now - self.answer.metrics.arrival
         left = None if self.deadline is None else self.deadline - now
-        ask, book = self.promise is not None and self.promise.open, self.promise is None or self.promise.books
         tokens = tuple(self.answer.token_ids)
-        return Submit(self.answer.request_id, one.ids, one.params, one.context, tokens, age, left, ask, book)
+        message = Submit(self.answer.request_id, one.ids, one.params, one.context, tokens, age, left)
+        if (promise := self.promise) is not None:
+            message.ask, message.book, message.full = promise.open, promise.books, promise.full
+        return message
 
     def end(self, finish: Finish, error: str | None = None, code: FinishCode | None = None) -> None:
         """End the answer without word from the engine."""
@@ -182,17 +185,19 @@ class Streams:
         engine: ServingEngine,
         *,
         books: bool = True,
+        full: bool = False,
     ) -> Submit:
         """Open a stream; returns its message to the engine.
 
-        `time_left` are the seconds to its deadline. With `books`, this engine is the only one that is asked for a promise.
+        `time_left` are the seconds to its deadline. With `books`, this engine is the only one that is asked for a promise;
+        with `full`, only requests that come as they were told are accepted.
         """
         now = time.monotonic()
         deadline = None if time_left is None else now + time_left
         stream = self._live[name] = Stream(prepared, Answer.begin(name, prepared, self.tokenizer, now), inbox, deadline, engine)
         if (slo := prepared.context.slo) is not None:
             verdict = asyncio.get_running_loop().create_future()
-            stream.promise = StreamPromise(MeasuredPromise(slo, now), verdict, books=books)
+            stream.promise = StreamPromise(MeasuredPromise(slo, now), verdict, books=books, full=full)
         stream.enter(engine)
         return stream.submission()
 
