@@ -14,10 +14,12 @@ for warming up.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 
 import httpx
 
@@ -40,8 +42,13 @@ def measured(endpoint: EndpointConfig, arrivals: str, requests: int, model: str 
     return metrics(result.sides[0].repeats[0], result.goodput_slo)
 
 
-def measure(url: str, asked: argparse.Namespace) -> None:
-    """Print a row for each load."""
+HEAD = """\
+| load | capacity before, after | goodput / capacity | TTFT p99 | TBT p99 | kept | refused |
+|---|---|---:|---:|---:|---:|---:|"""
+
+
+def measure(url: str, asked: argparse.Namespace) -> Iterator[str]:
+    """A row of the table for each load."""
     plain = EndpointConfig(url=url, timeout=900, max_delay=10)
     with_slo = EndpointConfig(url=url, timeout=900, max_delay=10, slo=asked.slo)
 
@@ -50,8 +57,6 @@ def measure(url: str, asked: argparse.Namespace) -> None:
 
     before = capacity()
     measured(with_slo, f"poisson:rate={before:.4f}", WARM_UP, asked.model)
-    print(f"SLO {asked.slo}\n| load | capacity before, after | goodput / capacity | TTFT p99 | TBT p99 | kept | refused |")
-    print("|---|---|---:|---:|---:|---:|---:|", flush=True)
     for load in map(float, asked.loads.split(",")):
         before = capacity()
         rate = load * before
@@ -59,8 +64,9 @@ def measure(url: str, asked: argparse.Namespace) -> None:
         after = capacity()
         share, kept = 2 * found.get("goodput", 0.0) / (before + after), found.get("promises_kept", float("nan"))
         ttft, tbt = found.get("ttft.p99", float("nan")), found.get("tbt.p99", float("nan"))
-        row = f"{before:.1f}, {after:.1f} | {share:.2f} | {ttft:.2f} s | {tbt:.3f} s | {kept:.1%} | {found['refused']:.0%}"
-        print(f"| {load:g} | {row} |", flush=True)
+        promised = "–" if math.isnan(kept) else f"{kept:.1%}"
+        row = f"{before:.1f}, {after:.1f} | {share:.2f} | {ttft:.2f} s | {tbt:.3f} s | {promised} | {found['refused']:.0%}"
+        yield f"| {load:g} | {row} |"
 
 
 def wait_for(url: str) -> None:
@@ -74,6 +80,18 @@ def wait_for(url: str) -> None:
     raise TimeoutError(f"{url} was not ready after {PATIENCE_S} s")
 
 
+@contextmanager
+def own_server(options: Sequence[str]) -> Iterator[str]:
+    """The URL of `orcinus serve` on the bundled model."""
+    server = subprocess.Popen([*SERVE, *options], stdout=subprocess.PIPE, text=True, preexec_fn=killed_with_this())
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().split()[-1]
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url")
@@ -83,17 +101,11 @@ def main() -> None:
     parser.add_argument("--slo", default="ttft=1,tbt=0.2")
     parser.add_argument("serve", nargs="*", help="options of `orcinus serve`")
     asked = parser.parse_args()
-    if asked.url:
-        wait_for(asked.url)
-        measure(asked.url, asked)
-        return
-    server = subprocess.Popen([*SERVE, *asked.serve], stdout=subprocess.PIPE, text=True, preexec_fn=killed_with_this())
-    try:
-        assert server.stdout is not None
-        measure(server.stdout.readline().split()[-1], asked)
-    finally:
-        server.terminate()
-        server.wait(60)
+    print(f"SLO {asked.slo}\n{HEAD}", flush=True)
+    with nullcontext(asked.url) if asked.url else own_server(asked.serve) as url:
+        wait_for(url)
+        for row in measure(url, asked):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import environments
 from environments import LLAMA, VLLM
 
 MODEL = Path(__file__).parents[2] / "src" / "orcinus" / "tiny" / "model"
@@ -65,7 +66,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8001)
     parser.add_argument("--max-batch-size", type=int, default=16)
     parser.add_argument("--dtype", choices=KV_TYPES, default="float32")
+    parser.add_argument("--environments", type=Path, default=environments.FOLDER, help="folder of the peers' environments")
     asked = parser.parse_args()
+    environments.FOLDER = asked.environments
     command = PEERS[asked.peer](asked)
     os.execv(command[0], command)
 
