@@ -55,6 +55,14 @@ OVER_VLLM = {"strict": 2.64, "relaxed": 1.46}
 # Figure 13a: ms between tokens of decode-only batches of Falcon-180B, over two nodes.
 TBT_13 = {"TP8": 190.0, "TP4-PP2": 85.0}
 
+# The authors' repository, figures 2 and 9 (numbered as in the experiments' folders): ms of an iteration of Yi-34B on two
+# A100-80GB, by decodes at about 1024 tokens, by tokens of a prompt, and of prompts in chunks by (prompt, chunk). Left out is
+# a prompt of 256 tokens, the first batch of its process: 121 ms, where 512 tokens take 106. Two of their runs say 49 and 68
+# ms for four decodes, so that is how well they repeat.
+YI_DECODES = {1: 46.8, 2: 47.5, 4: 48.8, 8: 69.7, 16: 77.3, 32: 87.9, 64: 127.8, 128: 189.3}
+YI_PROMPTS = {128: 48.1, 512: 105.6, 1024: 214.3, 2048: 366.0, 4096: 757.6, 8192: 1863.3, 16384: 4407.5}
+YI_CHUNKED = {(4095, 512): 922.0, (8191, 512): 1958.5, (8191, 2048): 1643.4}
+
 # vLLM, figure 13a, ShareGPT at 2 requests per second, OPT-13B on an A100 of 40 GB: requests in a batch, on average. Section
 # 6.1: K/V places there, and how many times the rate of others vLLM sustains.
 BATCHED_13 = {"Orca (Max)": 7.00, "Orca (Pow2)": 9.81, "Orca (Oracle)": 13.62, "vLLM": 30.42}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orcinus.errors import ConfigError
-from orcinus.papers.simulated import orca, sarathi, sarathi_serve, sarathi_serve_nodes, vllm
+from orcinus.papers.simulated import orca, sarathi, sarathi_serve, sarathi_serve_nodes, sarathi_serve_tensors, vllm
 from orcinus.papers.simulated.experiment import Experiment
 
 BESIDES = 0  # the number of experiments that are not in the table
 ROWS: tuple[Experiment, ...] = tuple(
     sorted(
-        (*orca.ROWS, *sarathi.ROWS, *sarathi_serve.ROWS, sarathi_serve_nodes.ROW, *vllm.ROWS),
+        (*orca.ROWS, *sarathi.ROWS, *sarathi_serve.ROWS, sarathi_serve_nodes.ROW, sarathi_serve_tensors.ROW, *vllm.ROWS),
         key=lambda row: (row.number == BESIDES, row.number),
     )
 )
