@@ -79,16 +79,14 @@ def fit(engine: str) -> dict[str, float]:
     return {**GIVEN, **{name: float(f"{value:.3g}") for name, value in zip(names, found, strict=True)}}
 
 
-def scheduling() -> float:
-    """Seconds of Orca's scheduler in an iteration and stage, with which the latencies in LOW are right on average.
-
-    Takes the other constants from Orca's file.
-    """
+def scheduling(constants: dict[str, float]) -> float:
+    """Seconds of Orca's scheduler in an iteration and stage, with which the latencies in LOW are right on average."""
     model, series, count = LOW
     points = LOADED[model, series][:count]
 
     def missing(seconds: float) -> float:
-        rows = (ask(model, series, "orca", f"poisson:rate={rate!r}", MANY, None, 0, seconds) for rate, _ in points)
+        software = "orca:" + ":".join(f"{name}={value!r}" for name, value in {**constants, "iteration": seconds}.items())
+        rows = (ask(model, series, "orca", f"poisson:rate={rate!r}", MANY, None, software=software) for rate, _ in points)
         found = [1e3 * row.metrics.normalized_latency.percentile(50) for row in rows]
         return float(np.mean([1 - each / ms for each, (_, ms) in zip(found, points, strict=True)]))
 
@@ -107,15 +105,14 @@ def residuals(engine: str, constants: dict[str, float]) -> dict[str, list[float]
 
 def contents(engine: str, constants: dict[str, float] | None = None) -> dict[str, Any]:
     """What belongs into the file of this engine: fitted anew, or with the constants given."""
-    constants = constants or fit(engine)
+    if constants is None:
+        constants = fit(engine)
+        if engine == "orca":
+            constants["iteration"] = scheduling(constants)
     source = f"Orca figure 9, {len(bars(engine))} bars of 13B, 101B and 175B: {', '.join(FITTED[engine])}"
     if engine == "orca":
         source += "; figure 10b, the first three points of orca(8): iteration"
     return {"fitted_on": source, "device": DEVICE.name, "constants": constants, "residuals": residuals(engine, constants)}
-
-
-def write(file: Path, found: dict[str, Any]) -> None:
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -126,10 +123,7 @@ def main() -> None:
         file = FOLDER / f"{engine}.json"
         found = contents(engine, json.loads(file.read_text(encoding="utf-8"))["constants"] if check else None)
         if not check:
-            write(file, found)
-        if engine == "orca" and not check:
-            found["constants"]["iteration"] = scheduling()  # with the constants just written
-            write(file, found)
+            file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"{engine}: {found['constants']}")
         for row, errors in found["residuals"].items():
             print(f"  {row:18}", "  ".join(f"{100 * error:+5.1f} %" for error in errors))

@@ -4,9 +4,11 @@
 
 Writes src/orcinus/cost/constants/software/vllm.json; with --check it only prints the residuals of the constants that are
 there. Every query head reads keys and values for itself (`query_reads`): one read for a group of four would be at a third of
-the bandwidth, and one for each head is at 1.3 times the bandwidth, part of it from the cache. Four constants are searched by
-Gauss and Newton's method, on the logarithms of 27 times and of the 18 ratios of hybrid iterations to those of the decodes
-alone; what the device's matrix products reach stays as measured elsewhere.
+the bandwidth, and one for each head is at 1.3 times the bandwidth, part of it from the cache. What does not depend on the
+work, and what every request costs besides, is paid in every layer, whose kernels are launched one by one: one model cannot tell
+that from costs of an iteration, but the authors' runs of Yi-34B, which has 60 layers instead of 32, can (docs/adr/0075). Four
+constants are searched by Gauss and Newton's method, on the logarithms of 27 times and of the 18 ratios of hybrid iterations to
+those of the decodes alone; what the device's matrix products reach stays as measured elsewhere.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from orcinus.papers.published_sarathi_serve import FIGURE_9
 from orcinus.papers.simulated.sarathi_serve import figure_9_seconds
 
 FILE = Path(__file__).parents[1] / "src/orcinus/cost/constants/software/vllm.json"
-START = {"iteration": 5e-3, "request": 2e-4, "prefill_attention": 0.3, "query_reads": 1.2}
+START = {"layer": 1.6e-4, "request_layer": 6e-6, "prefill_attention": 0.3, "query_reads": 1.2}
 # Not to be seen on one device and one model. Decodes of models without groups: vLLM's attention is 20 to 26 % slower than
 # FasterTransformer's (vLLM, SOSP 2023, section 7.1), which was given 0.827. Sums over devices: as Orca's engine has them,
 # the only one that was measured on several devices.
-GIVEN = {"decode_attention": 0.672, "reduce": 2.54e-5}
+GIVEN = {"iteration": 0.0, "request": 0.0, "decode_attention": 0.672, "reduce": 2.54e-5}
 DIGITS, STEPS, NUDGE = 4, 12, 1e-3
 Floats = NDArray[np.float64]
 

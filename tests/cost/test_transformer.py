@@ -114,3 +114,10 @@ def test_blocks_of_a_simulated_device_fit_or_are_refused() -> None:
         plan_memory(model, device, Parallel(), 2048, 64, block_size=16, num_blocks=most + 1)
     with pytest.raises(ConfigError, match="not one K/V block of 50000 tokens fits"):
         plan_memory(model, device, Parallel(), 2048, 64, block_size=50_000)
+
+
+def test_launching_is_paid_by_the_layers_of_each_stage() -> None:
+    names = ("yi-34b", 30), ("llama-2-70b", 40)
+    for model, layers in names:
+        without, launched = (cost(model, tp=2, pp=2, software=f"vllm:layer={each}").stages(DECODES) for each in (0.0, 1e-3))
+        assert [b - a for a, b in zip(without, launched, strict=True)] == pytest.approx([layers * 1e-3] * 2)

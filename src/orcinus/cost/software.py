@@ -20,6 +20,7 @@ class Software:
 
     iteration: float = 0.002  # seconds of every iteration in every stage: planning, launching, reading the result
     request: float = 2e-5  # seconds of every request in every iteration
+    layer: float = 0.0  # seconds of every layer in every iteration: launching its kernels one by one
     request_layer: float = 0.0  # seconds of every request in every layer: attention kernels that run one by one
     prompt_token: float = 0.0  # seconds of every token of the longest prompt in every layer: kernels that go token by token
     reduce: float = 0.0  # seconds of every sum over devices, besides what the network takes

@@ -39,7 +39,8 @@ class TransformerCost:
 
     def stages(self, work: IterationWork) -> list[float]:
         software = self.cluster.software
-        layer = self.layer_seconds(work.tokens) + self.attention_seconds(work) + software.request_layer * work.requests
+        layer = self.layer_seconds(work.tokens) + self.attention_seconds(work)
+        layer += software.layer + software.request_layer * work.requests
         besides = software.iteration + software.request * work.requests
         times = [count * layer + besides for count in self._layers]
         times[-1] += self._output_seconds(work.samples)

@@ -1,4 +1,4 @@
-"""Orca's experiments come out as published, and their constants are those that the script fits to figure 9 alone."""
+"""Orca's experiments come out as published, and their constants are those that the script fits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from orcinus.cost.constants import read
 from orcinus.cost.devices import DEVICES
-from orcinus.papers.published_orca import BATCH_MS, LOADED, MOST, SIZES
+from orcinus.cost.software import find_software
+from orcinus.papers.published_orca import BATCH_MS, GENERATED, LOADED, MOST, SIZES
 from orcinus.papers.simulated.experiment import Experiment
 from orcinus.papers.simulated.orca import ROWS, batch_ms, figure_9, serve
 from orcinus.sim.config import SimulationConfig
@@ -119,3 +120,11 @@ def test_figure_9_shows_both_engines_and_both_prompts_twice() -> None:
             assert published.label == ours.label
             assert published.published > ours.published
             assert [x for x, _ in published.points] == [x for x, _ in ours.points]
+
+
+def test_only_figure_9_has_no_scheduler() -> None:
+    seconds = find_software("orca").iteration
+    assert seconds > 0
+    alone = batch_ms("175b", "orca", 32, 1) / GENERATED
+    served = serve("175b", ("orca", 1), 0.001, 20).latency  # never two at a time
+    assert served > alone + 2 * 1e3 * seconds  # two stages, and longer prompts

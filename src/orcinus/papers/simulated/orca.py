@@ -56,19 +56,19 @@ def ask(
     requests: int,
     in_flight: int | None,
     seed: int = 0,
-    scheduling: float | None = None,
+    software: str | None = None,
 ) -> SimulationOutcome:
     """One simulation.
 
-    FasterTransformer's batches have `max_bs` slots, and are not split into micro-batches. `scheduling` is the seconds that
-    the scheduler costs an iteration in every stage; None: as fitted.
+    FasterTransformer's batches have `max_bs` slots, and are not split into micro-batches. `software` is the engine's, with
+    its fitted constants, unless it is given.
     """
     (engine, size), (tp, pp, _) = series, TESTBEDS[model]
     config = SimulationConfig(
         model=f"gpt3-{model}",
         device=DEVICE,
         network="a100-nd96asr",
-        software=engine if scheduling is None else f"{engine}:iteration={scheduling!r}",
+        software=engine if software is None else software,
         paper=engine,
         tp=tp,
         pp=pp,
@@ -88,7 +88,7 @@ def ask(
 def batch(model: str, engine: str, prompt: int, size: int) -> SimulationOutcome:
     """Figure 9: one batch of `size` equal requests, and nothing else, without a scheduler (section 6.1)."""
     lengths = f"fixed:tokens={prompt},fixed:tokens={GENERATED}"
-    return ask(model, (engine, size), lengths, "all-at-once", size, in_flight=1, scheduling=0.0)
+    return ask(model, (engine, size), lengths, "all-at-once", size, in_flight=1, software=f"{engine}:iteration=0")
 
 
 def batch_ms(model: str, engine: str, prompt: int, size: int) -> float:

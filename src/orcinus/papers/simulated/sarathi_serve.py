@@ -289,7 +289,7 @@ ROWS: tuple[Experiment, ...] = (
         "Figure 9",
         "Mistral-7B, 1x A100-80GB: one iteration of the engine with 1, 32 or 64 decodes at 1, 2 or 4 K tokens",
         "±20 %",
-        "iteration, request, prefill_attention, query_reads on this figure",
+        "layer, request_layer, prefill_attention, query_reads on this figure",
         NumberSource.IMAGE,
         run_figure_9,
         Scope.ITERATION,

@@ -56,7 +56,7 @@ def figure_13a() -> Finding:
         "The experiment is that of the authors' script: openchat at 0.75 requests per second, which neither layout keeps up "
         "with, 8 to 128 running requests in all, and the median time between tokens. So with two stages each batch has half of "
         f"the requests, at {PROMPT} tokens. Which of them is 190 and 85 ms is not known; taken are {AT_ONCE}. TP8 and TP4-PP2: "
-        f"{others}. Runs of 128 requests of the trace with chunks of 512 say 156 and 102 ms for 32 requests.",
+        f"{others}. Runs of 128 requests of the trace with chunks of 512 say 173 and 105 ms for 32 requests.",
         "Nothing was fitted on this figure. The Ethernet's constants come from sends between two nodes of A40s: sockets carry "
         "a fifth of the 100 Gb/s, and every crossing between nodes takes tens of microseconds. Sums over them reach the part "
         "of sends that they reach over InfiniBand.",
