@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from orcinus.runtime.cpu_kernels.grouped_products import BLOCK
+from orcinus.runtime.cpu_kernels.grouped_rows import BLOCK
 from orcinus.runtime.grouped_weights import GroupedWeight
 
 

@@ -21,14 +21,13 @@ from orcinus.build import build
 from orcinus.config import EngineConfig
 from orcinus.errors import ConfigError
 from orcinus.plan import make_plan
-from orcinus.runtime import int4_weights
+from orcinus.runtime import rounded_weights
 from orcinus.runtime.batch_invariant import InvariantRows, invariant_rows
 from orcinus.runtime.cpu_kernels.dot_products import PORTABLE, instructions
 from orcinus.runtime.cpu_kernels.int4_levels import GROUP, quantize_int4
-from orcinus.runtime.gguf_levels import Rounded8
-from orcinus.runtime.int4_weights import Int4Weight
 from orcinus.runtime.linear_weight import Split
 from orcinus.runtime.models import Linear, PlainWeight
+from orcinus.runtime.rounded_weights import Int4Weight, Rounded8
 from tests.product import part
 from tests.runtime.grouped import matrix_of, rounded_rows
 from tools.tiny.corpus.chat import draw
@@ -135,7 +134,7 @@ PRODUCT = """
 import torch
 from orcinus.runtime.cpu_kernels.dot_products import instructions
 from orcinus.runtime.grouped_weights import GroupedWeight
-from orcinus.runtime.int4_weights import Int4Weight
+from orcinus.runtime.rounded_weights import Int4Weight
 torch.manual_seed(0)
 weight = Int4Weight.quantize(torch.randn(50, 100), None)
 found = weight.multiply(torch.randn(13, 100), None)
@@ -168,9 +167,9 @@ def test_all_instructions_give_the_same_bits() -> None:
 
 
 def test_slow_products_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int4_weights, "instructions", lambda: PORTABLE)
+    monkeypatch.setattr(rounded_weights, "instructions", lambda: PORTABLE)
     assert any("without AVX2" in note for note in make_plan(EngineConfig(quantization="int4")).resolved.notes)
-    monkeypatch.setattr(int4_weights, "instructions", lambda: replace(PORTABLE, name="AVX2"))
+    monkeypatch.setattr(rounded_weights, "instructions", lambda: replace(PORTABLE, name="AVX2"))
     assert not any("int4" in note for note in make_plan(EngineConfig(quantization="int4")).resolved.notes)
 
 

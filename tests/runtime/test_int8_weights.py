@@ -28,6 +28,7 @@ from orcinus.runtime.int8_weights import FULL, REDUCED, Int8Weight, largest_int8
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
 from orcinus.runtime.models import Linear
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
+from orcinus.runtime.rounded_weights import Rounded8
 from tests.product import part
 from tools.tiny.corpus.chat import draw
 
@@ -146,6 +147,7 @@ def test_where_sums_saturate_weights_keep_seven_bits(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(int8_weights, "_product", saturating)
     assert largest_int8() == REDUCED
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
     assert any("keep 7 bits" in note for note in make_plan(EngineConfig(quantization="int8")).resolved.notes)
     weight = Int8Weight.quantize(torch.eye(20), split(20))
     torch.testing.assert_close(weight.multiply(torch.eye(20), None), torch.eye(20))
@@ -158,6 +160,7 @@ def test_a_machine_without_such_products_is_told_in_one_line(monkeypatch: pytest
         monkeypatch.setattr(int8_weights, "_prepack", lambda weight: (_ for _ in ()).throw(AttributeError("no such operator")))
     else:
         monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"quantization int8 needs oneDNN's products .* leave it out, or use int4$"):
         make_plan(EngineConfig(quantization="int8"))
     with pytest.raises(ConfigError, match="leave it out"):
@@ -236,18 +239,21 @@ def test_company_changes_no_bit_of_an_answer() -> None:
     assert [(one.token_ids, one.logprobs) for one in alone] == [(one.token_ids, one.logprobs) for one in together]
 
 
-@AVAILABLE
+@pytest.mark.parametrize("made", [pytest.param(Int8Weight, marks=AVAILABLE), Rounded8])
 @pytest.mark.parametrize("name", ["qwen3", "llama-biases-yarn"], ids=["tied", "with biases"])
-def test_a_plan_counts_the_integers(checkpoint: Made, name: str) -> None:
+def test_a_plan_counts_the_integers(
+    checkpoint: Made, name: str, made: type[Int8Weight | Rounded8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", made)  # type: ignore[arg-type]
     config = EngineConfig(
         model=checkpoint(name)[1], quantization="int8", dtype="bfloat16", attention="reference", max_model_len=32
     )
     built = build(config)
     model = built.engine.executor.model  # type: ignore[attr-defined]
     linears = [module for module in model.modules() if isinstance(module, Linear)]
-    assert all(isinstance(linear.weight, Int8Weight) for linear in linears)
+    assert all(isinstance(linear.weight, made) for linear in linears)
     assert model.embed.weight.dtype is torch.bfloat16
-    matrices = sum(linear.weight.shape[0] * (linear.weight.shape[1] + 4) for linear in linears)
+    matrices = sum(made.bytes_of(linear.weight.shape) for linear in linears)
     biases = sum(2 * linear.bias.numel() for linear in linears if linear.bias is not None)
     assert built.plan.memory.weights == matrices + biases + sum(2 * each.numel() for each in model.parameters())
     assert built.resolved.quantization == "int8"
@@ -268,6 +274,7 @@ def test_one_plain_weight_at_a_time(checkpoint: Made, monkeypatch: pytest.Monkey
         return found
 
     monkeypatch.setattr(Int8Weight, "quantize", classmethod(counted))
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
     shares: list[float] = []
     config = EngineConfig(model=checkpoint("qwen3")[1], quantization="int8", load_format=load_format, max_model_len=32)
     build(config, progress=lambda stage, done, total: shares.append(done / total * len(alive)) if stage == "weights" else None)

@@ -22,12 +22,12 @@ from orcinus.runtime.attention import ReferenceAttention
 from orcinus.runtime.checkpoint import load_model, open_checkpoint, outline
 from orcinus.runtime.cpu_kernels.operators import CpuOperators
 from orcinus.runtime.device import Device
-from orcinus.runtime.int4_weights import Int4Weight
 from orcinus.runtime.models import Decoder, MixtureSpec
 from orcinus.runtime.models.linear import Linear
 from orcinus.runtime.models.mixture import Mixture
 from orcinus.runtime.operators import PLAIN
 from orcinus.runtime.parallel.mesh import Mesh
+from orcinus.runtime.rounded_weights import Int4Weight
 from tests.checkpoints import MIXED, MIXTURES, edited, save
 from tests.product import part
 

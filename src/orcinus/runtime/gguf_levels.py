@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
-from orcinus.runtime.linear_weight import Split
+from orcinus.runtime.grouped_weights import GroupGrid
 
 GROUP, F16 = 32, torch.float16
 AT_ONCE = 2**20  # numbers that are rounded at once: they are in float32 meanwhile
@@ -154,19 +153,3 @@ KEPT_TYPES = {
     "IQ4_NL": KeptType(SYMMETRIC8, 32, 18, _iq4_nl),
     "IQ4_XS": KeptType(SYMMETRIC8, 256, 136, _iq4_xs),
 }
-
-
-class Rounded8(GroupedWeight):
-    """A weight rounded to 8 bits, with a scale for each group of 32 inputs."""
-
-    __slots__ = ()
-
-    @classmethod
-    def quantize(cls, weight: Tensor, split: Split) -> Rounded8:
-        """The rounded copy of a weight `[outputs, inputs]`."""
-        return cls.from_levels(*rounded_to_8_bits(weight), split, group=GROUP, bits=8)
-
-    @staticmethod
-    def bytes_of(shape: tuple[int, int]) -> int:
-        """Bytes of a weight of this shape."""
-        return SYMMETRIC8.bytes_of(shape)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from orcinus.runtime.cpu_kernels.elements import array
 from orcinus.runtime.cpu_kernels.grouped_products import (
-    BLOCK,
     TILE,
     PackedLevels,
     multiply_groups,
@@ -23,6 +22,7 @@ from orcinus.runtime.cpu_kernels.grouped_products import (
     packed_size,
     reads_float16,
 )
+from orcinus.runtime.cpu_kernels.grouped_rows import BLOCK
 from orcinus.runtime.linear_weight import PackedWeight, Split
 
 

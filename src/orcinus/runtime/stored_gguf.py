@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ConfigError
-from orcinus.runtime.gguf_levels import KEPT_TYPES, ROUNDED, Levels, Rounded8
+from orcinus.runtime.gguf_levels import KEPT_TYPES, ROUNDED, Levels
 from orcinus.runtime.gguf_weights import dequantized
 from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
 from orcinus.runtime.linear_weight import LayerFormats, LinearWeight, PackedWeight, Split
 from orcinus.runtime.models import Decoder, Family
 from orcinus.runtime.models.mixture import UNQUANTIZED
+from orcinus.runtime.rounded_weights import Rounded8
 from orcinus.runtime.tensor_match import EMBEDDING
 from orcinus.runtime.weight_files import TensorHeader
 

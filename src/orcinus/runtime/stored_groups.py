@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orcinus.errors import ConfigError, ModelError
-from orcinus.runtime.cpu_kernels.grouped_products import BLOCK
+from orcinus.runtime.cpu_kernels.grouped_rows import BLOCK
 from orcinus.runtime.grouped_weights import GroupedWeight, GroupGrid
 from orcinus.runtime.linear_weight import LinearWeight, Split
 from orcinus.runtime.quant_methods.layout import Blocks, Grid

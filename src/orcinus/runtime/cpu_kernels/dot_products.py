@@ -6,14 +6,14 @@ neighbouring inputs at a time. All sums are exact, so every set of instructions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from orcinus.runtime.cpu_kernels.vectors import has
+from orcinus.runtime.cpu_kernels.vectors import has, not_unrolled
 
 INT8, INT16, INT32, INT64, FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -88,55 +88,101 @@ class Vectors:
         return self.call(f"llvm.fma.v{self.lanes}f32", a.type, a, b, c)
 
 
-# The vectors, a start, (weights, pointer to four activations) pairs, and the weights' bits -> the start with all products
-# added to it.
-AddDots = Callable[[Vectors, Any, Sequence[tuple[Any, Any]], int], Any]
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a tile's levels for so many rows: where LLVM's instructions read it.
 
-
-def _four(vectors: Vectors, pointer: Any) -> Any:
-    """Four activations, in every lane."""
-    builder = vectors.builder
-    return vectors.splat(builder.load(builder.bitcast(pointer, INT32.as_pointer()), align=4))
-
-
-def _vnni(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]], bits: int) -> Any:
-    """VNNI: four products and the sum in one instruction."""
-    total, name = start, f"llvm.x86.avx512.vpdpbusd.{32 * vectors.lanes}"
-    for weights, pointer in pairs:
-        total = vectors.call(name, total.type, total, weights, _four(vectors, pointer))
-    return total
-
-
-def _avx2(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]], bits: int) -> Any:
-    """AVX2: sums of two products in 16 bits, in which eight of 4-bit weights fit: 8 · 2 · 15 · 127 < 2¹⁵.
-
-    Weights of 8 bits are two of 4 bits: 16 · upper + lower.
+    `load` gives a vector of levels, four inputs a lane, or eight of 4 bits; `word` four of a row's activations, in every lane.
     """
-    builder = vectors.builder
-    if bits == 8:
-        mask, four = vectors.constant(INT32, 0x0F0F0F0F), vectors.constant(INT32, 4)
-        lower = [(builder.and_(weights, mask), pointer) for weights, pointer in pairs]
-        upper = [(builder.and_(builder.lshr(weights, four), mask), pointer) for weights, pointer in pairs]
-        sixteenths = _avx2(vectors, vectors.constant(INT32, 0), upper, 4)
-        return builder.add(_avx2(vectors, start, lower, 4), builder.shl(sixteenths, four))
-    sums, octets = vectors.constant(INT16, 0, 2 * vectors.lanes), vectors.of(INT8, 4 * vectors.lanes)
-    for weights, pointer in pairs:
-        bytes_, four_inputs = builder.bitcast(weights, octets), builder.bitcast(_four(vectors, pointer), octets)
-        sums = builder.add(sums, vectors.call("llvm.x86.avx2.pmadd.ub.sw", sums.type, bytes_, four_inputs))
-    ones = vectors.constant(INT16, 1, 2 * vectors.lanes)
-    return builder.add(start, vectors.call("llvm.x86.avx2.pmadd.wd", start.type, sums, ones))
+
+    bits: int  # of a level
+    load: Callable[[Any], Any]
+    word: Callable[[Any, int], Any]
 
 
-def _portable(vectors: Vectors, start: Any, pairs: Sequence[tuple[Any, Any]], bits: int) -> Any:
+# The vectors, a start for each row, and a block -> the starts with all products of their row added.
+AddDots = Callable[[Vectors, list[Any], Block], list[Any]]
+
+
+def _vnni(vectors: Vectors, starts: list[Any], block: Block) -> list[Any]:
+    """VNNI: four products and the sum in one instruction."""
+    totals, name = starts, f"llvm.x86.avx512.vpdpbusd.{32 * vectors.lanes}"
+    for number in range(block.bits):
+        for part, weights in enumerate(_octets(vectors, block, INT64(number))):
+            unit = INT64(number + 4 * part)
+            totals = [vectors.call(name, total.type, total, weights, block.word(unit, row)) for row, total in enumerate(totals)]
+    return totals
+
+
+def _octets(vectors: Vectors, block: Block, number: Any) -> list[Any]:
+    """A load's levels as bytes: of 4 bits, four inputs in the lower halves, and four in the upper ones."""
+    levels = block.load(number)
+    if block.bits == 8:
+        return [levels]
+    mask, four = vectors.constant(INT32, 0x0F0F0F0F), vectors.constant(INT32, 4)
+    return [vectors.builder.and_(each, mask) for each in (levels, vectors.builder.lshr(levels, four))]
+
+
+def _avx2(vectors: Vectors, starts: list[Any], block: Block) -> list[Any]:
+    """AVX2: sums of two products in 16 bits. Eight of 4-bit weights fit: 8 · 2 · 15 · 127 < 2¹⁵.
+
+    Of 8-bit weights two do, without the weights' signs, which the activations take: 2 · 128 · 127. The loop is not unrolled, so
+    that weights and sums stay in registers.
+    """
+    builder, ones, signed = vectors.builder, vectors.constant(INT16, 1, 2 * vectors.lanes), block.bits == 8
+    zeros, octets = vectors.constant(INT16, 0, 2 * vectors.lanes), vectors.of(INT8, 4 * vectors.lanes)
+    before, body, after = builder.block, builder.append_basic_block("loads"), builder.append_basic_block("dots")
+    builder.branch(body)
+    builder.position_at_end(body)
+    number = builder.phi(INT64)
+    sums = [builder.phi(start.type if signed else zeros.type) for start in starts]
+    following = [*sums]
+    if signed:
+        middle = vectors.constant(INT32, 0x80808080)
+        weights = builder.bitcast(builder.xor(block.load(number), middle), octets)
+        sizes = vectors.call(f"llvm.abs.v{4 * vectors.lanes}i8", octets, weights, ir.IntType(1)(0))
+        for row, total in enumerate(sums):
+            x = vectors.call("llvm.x86.avx2.psign.b", octets, builder.bitcast(block.word(number, row), octets), weights)
+            pairs = vectors.call("llvm.x86.avx2.pmadd.ub.sw", zeros.type, sizes, x)
+            following[row] = builder.add(total, vectors.call("llvm.x86.avx2.pmadd.wd", total.type, pairs, ones))
+    else:
+        for part, levels in enumerate(_octets(vectors, block, number)):
+            unit = builder.add(number, INT64(4 * part))
+            for row, total in enumerate(following):
+                x = builder.bitcast(block.word(unit, row), octets)
+                pairs = vectors.call("llvm.x86.avx2.pmadd.ub.sw", zeros.type, builder.bitcast(levels, octets), x)
+                following[row] = builder.add(total, pairs)
+    more = builder.add(number, INT64(1))
+    number.add_incoming(INT64(0), before)
+    number.add_incoming(more, body)
+    for total, start, new in zip(sums, starts, following, strict=True):
+        total.add_incoming(start if signed else zeros, before)
+        total.add_incoming(new, body)
+    not_unrolled(builder.cbranch(builder.icmp_signed("<", more, INT64(block.bits)), body, after), builder.module)
+    builder.position_at_end(after)
+    if signed:
+        return following
+    return [
+        builder.add(start, vectors.call("llvm.x86.avx2.pmadd.wd", start.type, each, ones))
+        for start, each in zip(starts, following, strict=True)
+    ]
+
+
+def _portable(vectors: Vectors, starts: list[Any], block: Block) -> list[Any]:
     """Any processor: one product at a time."""
-    builder, total = vectors.builder, start
-    for weights, pointer in pairs:
-        for number in range(4):
-            x = builder.sext(builder.load(builder.gep(pointer, [INT64(number)])), INT32)
-            shifted = builder.lshr(weights, vectors.constant(INT32, 8 * number))
-            weight = builder.and_(shifted, vectors.constant(INT32, 255))
-            total = builder.add(total, builder.mul(weight, vectors.splat(x)))
-    return total
+    builder, totals = vectors.builder, starts
+    octet = vectors.constant(INT32, 255)
+    for number in range(block.bits):
+        for part, weights in enumerate(_octets(vectors, block, INT64(number))):
+            for row, total in enumerate(totals):
+                word = block.word(INT64(number + 4 * part), row)
+                for place in range(4):
+                    up, down = vectors.constant(INT32, 24 - 8 * place), vectors.constant(INT32, 24)
+                    x = builder.ashr(builder.shl(word, up), down)
+                    weight = builder.and_(builder.lshr(weights, vectors.constant(INT32, 8 * place)), octet)
+                    total = builder.add(total, builder.mul(weight, x))
+                totals[row] = total
+    return totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +192,7 @@ class Instructions:
     name: str
     lanes: int
     add_dots: AddDots
+    signed: bool = False  # whether levels of 8 bits are taken less 128, their middle
 
 
 PORTABLE = Instructions("portable", 4, _portable)
@@ -154,7 +201,7 @@ X86 = (
     ({"avx512f", "avx512bw", "avx512vnni"}, Instructions("AVX-512 VNNI", 16, _vnni)),
     ({"avx512vl", "avx512vnni", "fma"}, Instructions("AVX-512 VNNI, 256 bits", 8, _vnni)),
     ({"avx2", "avxvnni", "fma"}, Instructions("AVX VNNI", 8, _vnni)),
-    ({"avx2", "fma"}, Instructions("AVX2", 8, _avx2)),
+    ({"avx2", "fma"}, Instructions("AVX2", 8, _avx2, signed=True)),
 )
 
 

@@ -25,7 +25,7 @@ Groups are added in order, whatever the number of rows or threads, so that a row
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numba
@@ -39,17 +39,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.runtime.compiled import exact, external, keep_compiled
-from orcinus.runtime.cpu_kernels.dot_products import FLOAT, INT8, INT16, INT32, INT64, Instructions, Vectors, instructions
-from orcinus.runtime.cpu_kernels.elements import F32, MANY, array, load
-from orcinus.runtime.cpu_kernels.quantized_rows import LARGEST, LEVELS, SMALLEST, WITHOUT_SIGN
+from orcinus.runtime.cpu_kernels import grouped_rows
+from orcinus.runtime.cpu_kernels.dot_products import (
+    FLOAT,
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    Block,
+    Instructions,
+    Vectors,
+    instructions,
+)
+from orcinus.runtime.cpu_kernels.elements import MANY, array
+from orcinus.runtime.cpu_kernels.grouped_rows import BLOCK, WORDS, empty_rows
 from orcinus.runtime.cpu_kernels.vectors import fetch, has
 from orcinus.runtime.huge_pages import zeros
 
-TILE, BLOCK = 16, 32
+TILE = 16
 AHEAD = 4096  # bytes of levels that are asked for early: a page, at whose end the processor's own fetching stops
 SERIAL = 1 << 19  # multiplications of a product, below which other threads do not help
 NO_BIAS = np.empty(0, np.float32)
-ROUND = F32(3 * 2**22)  # added to a small number, it leaves the nearest integer in the lowest bits
 
 
 class PackedLevels(NamedTuple):
@@ -70,45 +80,6 @@ class PackedLevels(NamedTuple):
     @property
     def nbytes(self) -> int:
         return self.levels.nbytes + self.scales.nbytes + (0 if self.offsets is None else self.offsets.nbytes)
-
-
-# Rows
-
-
-@exact(forceinline=True)
-def _quantize_block(x, row, block, width, times, levels, totals, scales):
-    """A row's block as 8-bit levels, with their sum so many times, and their scale."""
-    begin, most = block * BLOCK, np.int32(0)  # the bits of the largest absolute value: NaN counts as the largest
-    for i in range(width):
-        most = np.int32(max(most, F32(load(x[row, begin + i])).view(np.int32) & WITHOUT_SIGN))
-    usable = SMALLEST <= most <= LARGEST
-    largest = np.int32(most).view(np.float32)
-    scales[row, block] = largest / LEVELS if usable else F32(0) if most < SMALLEST else np.float32(np.nan)
-    inverse = LEVELS / largest if usable else F32(0)
-    total = np.int32(0)
-    for i in range(width):
-        level = np.int8(F32((load(x[row, begin + i]) if usable else F32(0)) * inverse + ROUND).view(np.int32) & np.int32(255))
-        levels[row, begin + i] = level
-        total += np.int32(level)
-    for i in range(width, BLOCK):
-        levels[row, begin + i] = 0
-    totals[row, block] = np.int32(times) * total
-
-
-@exact
-def _quantize_row(x, row, times, levels, totals, scales, sums):
-    """A row's blocks; and of each group, if there are sums of them, the sum of the rounded numbers so many times."""
-    whole, blocks = x.shape[1] // BLOCK, totals.shape[1]
-    for block in range(whole):
-        _quantize_block(x, row, block, BLOCK, times, levels, totals, scales)
-    for block in range(whole, blocks):
-        _quantize_block(x, row, block, max(0, x.shape[1] - block * BLOCK), times, levels, totals, scales)
-    groups = sums.shape[1]
-    for group in range(groups):
-        each, total = blocks // groups, F32(0)
-        for block in range(group * each, (group + 1) * each):
-            total += F32(totals[row, block]) * scales[row, block]
-        sums[row, group] = total
 
 
 # Products
@@ -178,28 +149,34 @@ class _TileProduct:
     def _block(self, block: Any) -> Iterator[Any]:
         """Each row's product with a block's levels."""
         vectors, builder = self.vectors, self.vectors.builder
-        weights = self._levels(block)
-        for row in range(self.rows):
-            place = builder.add(builder.mul(self.row.blocks, INT64(row)), block)
-            begin = builder.mul(place, INT64(BLOCK))
-            pairs = [(each, builder.gep(self.row.levels, [builder.add(begin, INT64(4 * i))])) for i, each in enumerate(weights)]
-            start = INT32(0) if self.weight.offsets is not None else builder.load(builder.gep(self.row.totals, [place]))
-            dots = self.use.add_dots(vectors, vectors.splat(start), pairs, self.weight.bits)
+        first = builder.mul(block, INT64(WORDS))
+
+        def word(unit: Any, row: int) -> Any:
+            place = builder.add(builder.mul(builder.add(first, unit), INT64(self.rows)), INT64(row))
+            return vectors.splat(builder.load(builder.gep(self.row.levels, [place]), align=4))
+
+        places = [builder.add(builder.mul(self.row.blocks, INT64(row)), block) for row in range(self.rows)]
+        starts = [self._start(place) for place in places]
+        levels = Block(self.weight.bits, partial(self._levels, block), word)
+        for place, dots in zip(places, self.use.add_dots(vectors, starts, levels), strict=True):
             scale = vectors.splat(builder.load(builder.gep(self.row.scales, [place])))
             yield builder.fmul(builder.sitofp(dots, vectors.of(FLOAT)), scale)
 
-    def _levels(self, block: Any) -> list[Any]:
-        """A block's levels, four inputs each."""
-        vectors, builder, loads = self.vectors, self.vectors.builder, self.weight.bits
-        begin = builder.add(builder.mul(block, INT64(64 * loads)), INT64(4 * self.first))
-        places = [builder.gep(self.weight.levels, [builder.add(begin, INT64(64 * i))]) for i in range(loads)]
-        loaded = [vectors.load(place, INT32) for place in places]
-        for place in places:
-            fetch(builder, builder.gep(place, [INT64(AHEAD)]))
-        if self.weight.bits == 8:
-            return loaded
-        mask, four = vectors.constant(INT32, 0x0F0F0F0F), vectors.constant(INT32, 4)
-        return [builder.and_(each, mask) for each in (*loaded, *(builder.lshr(each, four) for each in loaded))]
+    def _start(self, place: Any) -> Any:
+        """What a block's dot products lack: the weights' middle, which is subtracted from levels with offsets only."""
+        vectors, signed = self.vectors, self.weight.bits == 8 and self.use.signed
+        if signed == (self.weight.offsets is None):
+            return vectors.constant(INT32, 0)
+        total = vectors.builder.load(vectors.builder.gep(self.row.totals, [place]))
+        return vectors.splat(vectors.builder.shl(total, INT32(7)) if signed else total)
+
+    def _levels(self, block: Any, number: Any) -> Any:
+        """One of a block's loads of levels: four inputs a lane, or eight of 4 bits."""
+        builder = self.vectors.builder
+        begin = builder.mul(builder.add(builder.mul(block, INT64(self.weight.bits)), number), INT64(64))
+        place = builder.gep(self.weight.levels, [builder.add(begin, INT64(4 * self.first))])
+        fetch(builder, builder.gep(place, [INT64(AHEAD)]))
+        return self.vectors.load(place, INT32)
 
     def _add_group(self, group: Any, parts: Iterable[Any], sums: list[Any]) -> None:
         """All rows' sums with one more group, whose scale the parts lack."""
@@ -297,20 +274,13 @@ def _multiply_tiles(first, last, levels, scales, offsets, row_levels, totals, ro
                 row += 1
 
 
-multiply_tiles, quantize_row = external(_multiply_tiles), external(_quantize_row)
-
-
-@exact
-def _empty_rows(rows, blocks, groups):
-    """Room for rounded rows: levels, the blocks' totals and scales, and the groups' sums."""
-    levels, totals = np.empty((rows, blocks * BLOCK), np.int8), np.empty((rows, blocks), np.int32)
-    return levels, totals, np.empty((rows, blocks), np.float32), np.empty((rows, groups), np.float32)
+multiply_tiles, quantize_row = external(_multiply_tiles), external(grouped_rows.quantize_row)
 
 
 @exact
 def _multiply(x, levels, scales, offsets, each, times, bias, out):
     """x · weightᵀ + bias, on this thread."""
-    quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
+    quantized = empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
     for row in range(len(x)):
         quantize_row(x, row, times, *quantized)
     multiply_tiles(0, len(levels), levels, scales, offsets, *quantized, each, bias, out)
@@ -319,7 +289,7 @@ def _multiply(x, levels, scales, offsets, each, times, bias, out):
 @exact(parallel=True)
 def _multiply_on_all_threads(x, levels, scales, offsets, each, times, bias, out, parts):
     """x · weightᵀ + bias: threads get equal parts of the tiles, and divide many rows while they are rounded."""
-    quantized = _empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
+    quantized = empty_rows(len(x), levels.shape[1], 0 if offsets is None else scales.shape[1])
     if x.size >= MANY:
         for row in numba.prange(len(x)):
             quantize_row(x, np.int64(row), times, *quantized)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import exact, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import read_vector
-from orcinus.runtime.cpu_kernels.panel_product import PANEL, VECTORS, most_rows, not_unrolled, panel_product
+from orcinus.runtime.cpu_kernels.panel_product import PANEL, VECTORS, most_rows, panel_product
 from orcinus.runtime.cpu_kernels.vectors import (
     HALF,
     INDEX,
@@ -35,6 +35,7 @@ from orcinus.runtime.cpu_kernels.vectors import (
     ZEROS,
     everywhere,
     fma,
+    not_unrolled,
     rounded_to_bfloat16,
     transposed,
 )  # fmt: skip

@@ -42,6 +42,7 @@ from orcinus.runtime.cpu_kernels.vectors import (
     everywhere,
     fetch,
     halves,
+    not_unrolled,
     rounded_to_bfloat16,
 )  # fmt: skip
 
@@ -65,14 +66,6 @@ def _step(builder: ir.IRBuilder, x: ir.Value, weights: list[ir.Value], sums: lis
     for number, half in enumerate(halves(builder, x)):
         sums = _step(builder, half, [halves(builder, w)[number] for w in weights], sums)
     return sums
-
-
-def not_unrolled(end: ir.Instruction, module: ir.Module) -> None:
-    """Keep LLVM from unrolling the loop that ends with this branch."""
-    plain = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
-    name = ir.values.MDValue(module, [plain], str(len(module.metadata)))
-    name.operands = (name, plain)  # a loop's name is a list that begins with itself
-    end.set_metadata("llvm.loop", name)
 
 
 def _loop(builder: ir.IRBuilder, rows: int, x: list[ir.Value], panel: ir.Value, size: ir.Value) -> list[list[ir.Value]]:

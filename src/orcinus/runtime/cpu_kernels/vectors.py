@@ -49,6 +49,14 @@ def everywhere(builder: ir.IRBuilder, value: ir.Value, lanes: int = LANES) -> ir
     return builder.shuffle_vector(builder.insert_element(nothing, value, WORD(0)), nothing, firsts)
 
 
+def not_unrolled(end: ir.Instruction, module: ir.Module) -> None:
+    """Keep LLVM from unrolling the loop that ends with this branch."""
+    plain = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    name = ir.values.MDValue(module, [plain], str(len(module.metadata)))
+    name.operands = (name, plain)  # a loop's name is a list that begins with itself
+    end.set_metadata("llvm.loop", name)
+
+
 def fma(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, total: ir.Value) -> ir.Value:
     """x · y + total of vectors of any size, rounded once where the processor can."""
     kind, name = ir.FunctionType(x.type, [x.type] * 3), f"llvm.fmuladd.v{x.type.count}f32"
