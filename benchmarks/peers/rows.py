@@ -72,6 +72,14 @@ GROUPS: Sequence[tuple[str, Sequence[str]]] = (
         "--dtype bfloat16 --geometry qwen3-0.6b --quantization int8 --max-batch-size 1",
         ("--peers orcinus,llama.cpp --workload fixed:tokens=32,fixed:tokens=64 --requests 2",),
     ),
+    (
+        "--dtype bfloat16 --geometry qwen3-0.6b --quantization int4 --max-batch-size 16",
+        ("--peers orcinus,llama.cpp --workload uniform:low=32:high=128,fixed:tokens=64 --requests 16",),
+    ),
+    (
+        "--dtype bfloat16 --geometry qwen3-0.6b --quantization int8 --max-batch-size 16",
+        ("--peers orcinus,llama.cpp --workload uniform:low=32:high=128,fixed:tokens=64 --requests 16",),
+    ),
     ("--dtype bfloat16 --max-batch-size 1", (f"{TWO} --workload decode-only --requests 4",)),
     ("--dtype float32 --max-batch-size 32", (f"{TWO} --workload decode-only --requests 32",)),
     ("--dtype bfloat16 --max-batch-size 16", (f"{TWO} --workload mixed --requests 32",)),
