@@ -52,6 +52,18 @@ def test_products_are_those_of_the_given_numbers(name: str) -> None:
             torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=3e-5 * 2**grid.bits)
 
 
+@pytest.mark.parametrize("name", part("Q8_0", full=["Q5_1"]))
+def test_the_largest_levels_do_not_saturate(name: str) -> None:
+    offsets = torch.zeros(16, 3, dtype=F16) if name == "Q5_1" else None
+    for level in (0, 255):
+        levels = torch.full((16, 96), level, dtype=torch.uint8)
+        weight = GroupedWeight.from_levels(levels, torch.ones(16, 3, dtype=F16), offsets, Split.columns(16), group=32, bits=8)
+        number = level - 128 if offsets is None else level
+        for sign in (1, -1):
+            found = weight.multiply(torch.full((3, 96), 127.0 * sign), None)
+            assert torch.equal(found, torch.full((3, 16), 96.0 * 127 * sign * number))
+
+
 def test_a_zero_point_is_an_offset() -> None:
     levels, scales, _ = drawn(GRIDS["AWQ"], 16, 256)
     zeros = torch.randint(16, scales.shape)

@@ -30,10 +30,11 @@ from orcinus.runtime.dummy import fill_at_random
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.gpu import graphs
 from orcinus.runtime.gpu.graphs import Graphed
-from orcinus.runtime.int8_weights import largest_int8
+from orcinus.runtime.int8_weights import Int8Weight, largest_int8
 from orcinus.runtime.models import Decoder, DecoderSpec, Factory, PlainWeight
 from orcinus.runtime.parallel.collectives import ALONE, Collectives
 from orcinus.runtime.parallel.mesh import WHOLE, Mesh, MeshPlace
+from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from orcinus.runtime.transfers import Link
 from tests.checkpoints import (
     BASE,
@@ -397,9 +398,10 @@ def best(results: list[BatchResult]) -> torch.Tensor:
 
 @pytest.mark.skipif(not largest_int8(), reason="this torch or processor has no products of 8-bit integers")
 def test_quantised_ranks_are_as_close_as_one_quantised_device(
-    folder: Callable[[str], Path], expected: Callable[[str], Expected]
+    folder: Callable[[str], Path], expected: Callable[[str], Expected], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rank's rows have scales of their own, so that equal bits are not to be had."""
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
     made, exact = folder("odd-tied"), expected("odd-tied")
     with torch.inference_mode():
         one = best(run(executor(made, WHOLE, ALONE, quantization="int8"), SCORED, exact.drawn))
