@@ -40,9 +40,8 @@ class PreemptsOnce:
 
     def select(self, view: View) -> Selection:
         gone = [r for r in view.running if r.id == TRIED and len(r.output) >= self.after and not r.preemptions]
-        return replace(
-            Orca().select(view), preempt=gone if len(view.running) > 1 else ()
-        )  # alone, it would leave nothing to run
+        alone = len(view.running) == 1  # it would leave nothing to run
+        return Orca().select(view)._replace(preempt=() if alone else gone)
 
 
 @dataclass(slots=True)
