@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,14 +72,25 @@ def _check_folder(folder: Path) -> None:
 
 
 def _run(rows: Sequence[Experiment], seeds: int) -> Iterator[tuple[Experiment, Finding, float]]:
+    """Each row with its finding and seconds, one row on a core."""
     from orcinus.papers.page import heading
+    from orcinus.papers.simulated import ROWS
+    from orcinus.sim.parallel import in_parallel
 
     console = Console(stderr=True)
+    results = in_parallel(partial(_find, seeds), [ROWS.index(row) for row in rows])
     for row in rows:
-        began = time.perf_counter()
         with console.status(heading(row)):
-            found = row.over(seeds)
-        yield row, found, time.perf_counter() - began
+            found, seconds = next(results)
+        yield row, found, seconds
+
+
+def _find(seeds: int, place: int) -> tuple[Finding, float]:
+    """The finding of the row at this place, and how many seconds it took."""
+    from orcinus.papers.simulated import ROWS
+
+    began = time.perf_counter()
+    return ROWS[place].over(seeds), time.perf_counter() - began
 
 
 def _list(rows: Sequence[Experiment]) -> None:

@@ -16,8 +16,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+_is_worker = False  # whether `in_parallel` started this process
+
+
 def cores() -> int:
-    """The number of cores that this process may use."""
+    """The number of cores that this process may use.
+
+    One in a process of `in_parallel`, because others like it use the rest.
+    """
+    if _is_worker:
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -33,7 +41,7 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | N
         yield from map(function, todo)
         return
     spawn = multiprocessing.get_context("spawn")
-    with safe_imports(), ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent) as pool:
+    with safe_imports(), ProcessPoolExecutor(workers, spawn, initializer=_begin_worker) as pool:
         try:
             yield from pool.map(function, todo)
         except BaseException:  # Ctrl-C above all: the other results are not wanted
@@ -42,8 +50,10 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], workers: int | N
             raise
 
 
-def _end_with_parent() -> None:
-    """Leave Ctrl-C to the parent process, and end with it."""
+def _begin_worker() -> None:
+    """Leave Ctrl-C and the other cores to the parent process, and end with it."""
+    global _is_worker
+    _is_worker = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
