@@ -128,6 +128,16 @@ def test_a_later_chunk_attends_to_the_whole_prompt(built: Built) -> None:
     assert one["heads"].num_bytes - decode_kv_bytes(spec, 4, 9) == spec.num_layers * 2 * spec.head_dim * 4
 
 
+def test_a_chunk_beside_decodes_does_the_work_of_both(built: Built, found: Profile) -> None:
+    *_, batch = batches_of([2], [CONTEXT], [9], REPEATS, [30], mixed=True)
+    (each,) = profile(built, [batch], REPEATS).batches
+    spec, one = executor(built).model.spec, {operator.operator: operator for operator in each.operators}
+    assert batch.name == f"prefill of 9 tokens after 30 beside decode of 2 at {CONTEXT} tokens"
+    assert each.tokens == 11
+    assert one["attention"].num_bytes == decode_kv_bytes(spec, 4, 30 + 2 * (CONTEXT - 1))
+    assert one["attention"].calls == {operator.operator: operator.calls for operator in found.batches[0].operators}["attention"]
+
+
 @pytest.mark.parametrize("name", ["mistral-sliding-window", "gpt2"])
 def test_calls_and_weights_of_other_architectures(name: str, tmp_path: Path) -> None:
     """Learned positions, plain MLPs, biases and windows: what is counted is what is called, and all weights are read once."""

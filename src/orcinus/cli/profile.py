@@ -34,6 +34,7 @@ def profile(
         str, typer.Option(help="Tokens of a prompt's last chunk in one iteration, with commas between; 0 = none.")
     ] = "512",
     start: Annotated[str, typer.Option(help="Tokens of the prompt before that chunk, with commas between.")] = "0",
+    mixed: Annotated[bool, typer.Option("--mixed", help="Also each chunk beside each batch of decodes.")] = False,
     repeats: Annotated[int, typer.Option(min=2, help="Iterations without timers, and as many with them.")] = 15,
     json_file: Annotated[Path | None, typer.Option("--json", help="File to write as JSON, in seconds and bytes.")] = None,
     markdown: Annotated[bool, typer.Option(help="Print Markdown tables.")] = False,
@@ -59,7 +60,7 @@ def profile(
         raise ConfigError(f"cannot write {json_file}: give --json a file in a folder that exists and can be written")
     sizes, contexts = _numbers("batch-size", batch_size), _numbers("context", context_tokens)
     prompts, starts = _numbers("prompt", prompt), _numbers("start", start, zero=True)
-    batches = batches_of(sizes, contexts, prompts, repeats, starts)
+    batches = batches_of(sizes, contexts, prompts, repeats, starts, mixed=mixed)
     config = profile_config(config, batches, repeats, keep_batch_size="max_batch_size" in said)
     with progress() as bars:
         built = build(config)

@@ -18,7 +18,7 @@ WARM_UPS = 3  # iterations that are not measured
 
 @dataclass(frozen=True, slots=True)
 class ProfiledBatch:
-    """A kind of iteration: decodes at one context, or one chunk of a prompt."""
+    """A kind of iteration: decodes at one context, one chunk of a prompt, or both (SARATHI's decode-maximal batch)."""
 
     decodes: int = 0
     context: int = 0  # tokens that each decode attends to, itself included, in the middle of the measurement
@@ -27,27 +27,40 @@ class ProfiledBatch:
 
     @property
     def name(self) -> str:
-        if self.prompt:
-            return f"prefill of {self.prompt} tokens" + (f" after {self.start}" if self.start else "")
-        return f"decode of {self.decodes} at {self.context} tokens"
+        decodes = f"decode of {self.decodes} at {self.context} tokens"
+        if not self.prompt:
+            return decodes
+        return (
+            f"prefill of {self.prompt} tokens"
+            + f" after {self.start}" * bool(self.start)
+            + f" beside {decodes}" * bool(self.decodes)
+        )
 
     @property
     def tokens(self) -> int:
         """Tokens in an iteration."""
-        return self.prompt or self.decodes
+        return self.prompt + self.decodes
 
-    def lengths(self, repeats: int) -> tuple[int, int]:
-        """Tokens of each request's prompt, and most tokens of its output.
+    @property
+    def prompt_lengths(self) -> tuple[int, int]:
+        """Tokens of the chunk's prompt, and of its output."""
+        return self.start + self.prompt, 1
+
+    def decode_lengths(self, repeats: int) -> tuple[int, int]:
+        """Tokens of each decode's prompt, and most tokens of its output.
 
         A decode takes part in all iterations: the warm-ups, and `repeats` pairs of one without timers and one with them.
         """
-        return (
-            (self.start + self.prompt, 1) if self.prompt else (self.context - _middle(repeats) - 1, WARM_UPS + 2 * repeats + 2)
-        )
+        return self.context - _middle(repeats) - 1, WARM_UPS + 2 * repeats + 2
+
+    def requests(self, repeats: int) -> list[int]:
+        """Most tokens of each request."""
+        found = [sum(self.decode_lengths(repeats))] * self.decodes
+        return [*found, sum(self.prompt_lengths)] if self.prompt else found
 
     def num_blocks(self, repeats: int, block_size: int) -> int:
         """K/V blocks of all its requests, with one more for each."""
-        return max(1, self.decodes) * (-(-sum(self.lengths(repeats)) // block_size) + 1)
+        return sum(-(-tokens // block_size) + 1 for tokens in self.requests(repeats))
 
 
 def _middle(repeats: int) -> int:
@@ -56,16 +69,28 @@ def _middle(repeats: int) -> int:
 
 
 def batches_of(
-    sizes: Sequence[int], contexts: Sequence[int], prompts: Sequence[int], repeats: int, starts: Sequence[int] = (0,)
+    sizes: Sequence[int],
+    contexts: Sequence[int],
+    prompts: Sequence[int],
+    repeats: int,
+    starts: Sequence[int] = (0,),
+    *,
+    mixed: bool = False,
 ) -> list[ProfiledBatch]:
-    """Decodes of every size at every context, then chunks of every size from every start. Raises `ConfigError`."""
+    """Decodes of every size at every context, then chunks of every size from every start; `mixed`: then each beside each.
+
+    Raises `ConfigError`.
+    """
     bounds = ("batch-size", sizes, 1), ("context", contexts, _middle(repeats) + 2), ("prompt", prompts, 2), ("start", starts, 0)
     for name, values, least in bounds:
         if values and min(values) < least:
             why = f", because each decode goes on for {repeats} repeats" if name == "context" else ""
             raise ConfigError(f"--{name} must be at least {least}, not {min(values)}{why}")
     decodes = [ProfiledBatch(size, context) for context in contexts for size in sizes]
-    found = decodes + [ProfiledBatch(prompt=tokens, start=start) for start in starts for tokens in prompts]
+    chunks = [ProfiledBatch(prompt=tokens, start=start) for start in starts for tokens in prompts]
+    found = decodes + chunks
+    if mixed:
+        found += [replace(chunk, decodes=each.decodes, context=each.context) for each in decodes for chunk in chunks]
     if not found:
         raise ConfigError("there is nothing to profile: give --batch-size and --context, or --prompt")
     return found
@@ -93,19 +118,19 @@ def profile_config(
             f"profile puts timers on layers of our own, and those of {plan.resolved.architecture} are transformers': "
             "choose a model of `orcinus models`"
         )
-    longest, positions = max(sum(batch.lengths(repeats)) for batch in batches), plan.model.checkpoint.spec.longest_request
+    longest, positions = max(max(batch.requests(repeats)) for batch in batches), plan.model.checkpoint.spec.longest_request
     if config.max_model_len is None and longest > positions:
         raise ConfigError(
             f"requests of {longest} tokens are needed, and the model has {positions} positions: "
             "lower --context, --prompt or --start"
         )
-    sizes = [] if keep_batch_size else [batch.decodes for batch in batches]
+    sizes = [] if keep_batch_size else [len(batch.requests(repeats)) for batch in batches]
     most = max([config.max_batch_size, *sizes])
     changes: dict[str, Any] = {"max_batch_size": most}
     if config.max_model_len is None:
         changes["max_model_len"] = longest
     if config.max_batch_tokens is None:
-        changes["max_batch_tokens"] = max([most, *(batch.prompt for batch in batches)])
+        changes["max_batch_tokens"] = max([most, *(batch.tokens for batch in batches)])
     if config.num_blocks is None and config.kv_memory_mib is None:
         changes["num_blocks"] = max(batch.num_blocks(repeats, config.block_size) for batch in batches)
     made = replace(config, **changes)
@@ -125,16 +150,16 @@ def profile_config(
 
 def check_room(batch: ProfiledBatch, resolved: Resolved, repeats: int) -> None:
     """Raise `ConfigError` if a batch exceeds a limit of the engine or its K/V memory."""
-    limits, length = resolved.limits, sum(batch.lengths(repeats))
-    if batch.decodes > limits.max_batch_size:
+    limits, lengths = resolved.limits, batch.requests(repeats)
+    if len(lengths) > limits.max_batch_size:
         raise ConfigError(f"a {batch.name} exceeds max_batch_size {limits.max_batch_size}: lower --batch-size, or raise that")
     if batch.tokens > limits.max_batch_tokens:
         raise ConfigError(
             f"a {batch.name} exceeds max_batch_tokens {limits.max_batch_tokens}: lower --batch-size or --prompt, or raise that"
         )
-    if length > limits.max_model_len:
+    if max(lengths) > limits.max_model_len:
         raise ConfigError(
-            f"a {batch.name} takes requests of {length} tokens, more than max_model_len {limits.max_model_len}: "
+            f"a {batch.name} takes requests of {max(lengths)} tokens, more than max_model_len {limits.max_model_len}: "
             "lower --context, --prompt or --start, or raise that"
         )
     if (blocks := batch.num_blocks(repeats, resolved.block_size)) > resolved.num_blocks:

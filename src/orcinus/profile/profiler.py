@@ -201,14 +201,16 @@ class _Profiler:
     def _next(self, batch: ProfiledBatch) -> None:
         """Submit the next prompt, up to its chunk; decodes go on by themselves."""
         if batch.prompt:
-            self._submit(1, *batch.lengths(0))
+            self._submit(1, *batch.prompt_lengths)
             if batch.start:
-                self._keep_books(batch, _Contexts(batch.start), lambda request: request.computed == batch.start)
+                self._keep_books(
+                    batch, _Contexts(batch.start), lambda request: request.decoding or request.computed == batch.start
+                )
 
     def _take_in(self, batch: ProfiledBatch, repeats: int) -> None:
         """Bring the requests that decode to their contexts."""
         if batch.decodes:
-            self._submit(batch.decodes, *batch.lengths(repeats))
+            self._submit(batch.decodes, *batch.decode_lengths(repeats))
             self._keep_books(batch, _Contexts(), lambda request: request.decoding)
         self._engine.use(self._whole)
 
