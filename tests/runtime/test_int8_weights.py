@@ -147,7 +147,7 @@ def test_where_sums_saturate_weights_keep_seven_bits(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(int8_weights, "_product", saturating)
     assert largest_int8() == REDUCED
-    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)
     assert any("keep 7 bits" in note for note in make_plan(EngineConfig(quantization="int8")).resolved.notes)
     weight = Int8Weight.quantize(torch.eye(20), split(20))
     torch.testing.assert_close(weight.multiply(torch.eye(20), None), torch.eye(20))
@@ -160,7 +160,7 @@ def test_a_machine_without_such_products_is_told_in_one_line(monkeypatch: pytest
         monkeypatch.setattr(int8_weights, "_prepack", lambda weight: (_ for _ in ()).throw(AttributeError("no such operator")))
     else:
         monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)
     with pytest.raises(ConfigError, match=r"quantization int8 needs oneDNN's products .* leave it out, or use int4$"):
         make_plan(EngineConfig(quantization="int8"))
     with pytest.raises(ConfigError, match="leave it out"):
@@ -244,7 +244,7 @@ def test_company_changes_no_bit_of_an_answer() -> None:
 def test_a_plan_counts_the_integers(
     checkpoint: Made, name: str, made: type[Int8Weight | Rounded8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", made)  # type: ignore[arg-type]
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", made)
     config = EngineConfig(
         model=checkpoint(name)[1], quantization="int8", dtype="bfloat16", attention="reference", max_model_len=32
     )
@@ -274,7 +274,7 @@ def test_one_plain_weight_at_a_time(checkpoint: Made, monkeypatch: pytest.Monkey
         return found
 
     monkeypatch.setattr(Int8Weight, "quantize", classmethod(counted))
-    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)
     shares: list[float] = []
     config = EngineConfig(model=checkpoint("qwen3")[1], quantization="int8", load_format=load_format, max_model_len=32)
     build(config, progress=lambda stage, done, total: shares.append(done / total * len(alive)) if stage == "weights" else None)

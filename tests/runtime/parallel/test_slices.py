@@ -401,7 +401,7 @@ def test_quantised_ranks_are_as_close_as_one_quantised_device(
     folder: Callable[[str], Path], expected: Callable[[str], Expected], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rank's rows have scales of their own, so that equal bits are not to be had."""
-    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)  # type: ignore[arg-type]
+    monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", Int8Weight)
     made, exact = folder("odd-tied"), expected("odd-tied")
     with torch.inference_mode():
         one = best(run(executor(made, WHOLE, ALONE, quantization="int8"), SCORED, exact.drawn))
