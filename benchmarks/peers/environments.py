@@ -57,20 +57,27 @@ class Environment:
         return FOLDER / f"{self.name}-install.log"
 
     def make(self, say: Say) -> None:
-        """Make it, unless it was made for the same requirements. Raises `NotInstalled`."""
+        """Make it, unless it was made for the same requirements; go on where this was interrupted. Raises `NotInstalled`."""
         requirements = HERE / f"requirements-{self.name}.txt"
         made = hashlib.sha256(requirements.read_bytes() + repr((LLAMA_CPP, BUILD)).encode()).hexdigest()
         stamp = self.folder / "made"
         if stamp.exists() and stamp.read_text() == made:
             return
-        shutil.rmtree(self.folder, ignore_errors=True)
+        begun = self.folder / "begun"
+        if not (begun.exists() and begun.read_text() == made):
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.log.parent.mkdir(exist_ok=True)
         self.log.write_text("")
         say("making its environment")
-        self.run([sys.executable, "-m", "venv", str(self.folder)], say)
-        self.pip(["install", "--no-deps", "-r", str(requirements)], say)
-        if self.after:
-            self.after(self, say)
+        try:
+            self.run([sys.executable, "-m", "venv", str(self.folder)], say)
+            begun.write_text(made)
+            self.pip(["install", "--no-deps", "-r", str(requirements)], say)
+            if self.after:
+                self.after(self, say)
+        except NotInstalled:
+            begun.unlink(missing_ok=True)  # what a failed step left is not built upon
+            raise
         stamp.write_text(made)
 
     def pip(self, arguments: Sequence[str], say: Say) -> None:

@@ -287,6 +287,26 @@ def test_an_environment_is_made_once_and_again_when_its_requirements_change(
     assert steps == ["making its environment", "venv", "install"] * 2
 
 
+@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt(), True), (environments.NotInstalled("disk full"), False)])
+def test_an_interrupted_environment_goes_on_and_a_failed_one_begins_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: BaseException, kept: bool
+) -> None:
+    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    monkeypatch.setattr(environments, "HERE", tmp_path)
+    (tmp_path / "requirements-some.txt").write_text("a==1")
+    monkeypatch.setattr(environments.Environment, "run", lambda self, command, say: self.folder.mkdir(exist_ok=True))
+    monkeypatch.setattr(environments.Environment, "pip", lambda self, arguments, say: None)
+
+    def half(made: environments.Environment, say: environments.Say) -> None:
+        (made.folder / "half").touch()
+        raise error
+
+    with pytest.raises(type(error)):
+        environments.Environment("some", half).make(print)
+    environments.Environment("some").make(print)
+    assert (tmp_path / "some" / "half").exists() == kept
+
+
 def test_a_step_that_fails_says_its_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(environments, "FOLDER", tmp_path)
     said: list[str] = []
