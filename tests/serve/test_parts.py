@@ -78,10 +78,10 @@ def test_a_request_that_is_alone_may_have_more_tokens_than_the_queue() -> None:
 
 def test_a_full_queue_leaves_requests_with_an_slo_to_their_engine_unless_very_many_ask() -> None:
     admission = AdmissionControl(Bounds(answers=2, tokens=100), lambda answers, client: 7)
-    assert [admission.enter("", 1, 10, asks=True).full for _ in range(4)] == [False, False, True, True]
+    assert [admission.enter("", 1, 1, asks=True).full for _ in range(16)] == [False] * 2 + [True] * 14
     for asks in (False, True):
         with pytest.raises(ApiError, match="the queue is full"):
-            admission.enter("", 1, 10, asks=asks)
+            admission.enter("", 1, 1, asks=asks)
     with pytest.raises(ApiError, match="the queue is full"):
         admission.check_asking()
     admission = AdmissionControl(Bounds(tokens=100), lambda answers, client: 7)
@@ -92,6 +92,8 @@ def test_a_full_queue_leaves_requests_with_an_slo_to_their_engine_unless_very_ma
     assert admission.enter("", 1, 10, asks=True).full
     with pytest.raises(ApiError, match="the queue holds 120 tokens"):
         admission.enter("", 1, 1)
+    with pytest.raises(ApiError, match="the queue holds 120 tokens"):
+        admission.resize(admission.enter("", 1, 0, asks=True), 700, asks=True)
 
 
 def test_a_call_without_end_is_interrupted_and_its_thread_goes_on() -> None:

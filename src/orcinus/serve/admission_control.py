@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from orcinus.serve.errors import ApiError, invalid
 
-ASKING = 2  # times as many answers as have a place may be inside while engines decide about SLOs
+ASKING = 8  # times as many answers and tokens as have room may be inside while engines decide about SLOs
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class AdmissionControl:
         ticket = Ticket(client, answers, tokens)
         if asks:
             self.check_asking(answers)
+            self._check_tokens(self.tokens, tokens, answers, ASKING)
             ticket.full = not (self._has_room(answers) and self._holds(self.tokens, tokens))
         else:
             self.check_room(answers)
@@ -98,10 +99,8 @@ class AdmissionControl:
         The request keeps its place until it leaves.
         """
         others = self.tokens - ticket.tokens
-        if asks:
-            ticket.full |= not self._holds(others, tokens)
-        else:
-            self._check_tokens(others, tokens, ticket.answers)
+        self._check_tokens(others, tokens, ticket.answers, ASKING if asks else 1)
+        ticket.full |= not self._holds(others, tokens)
         self.tokens += tokens - ticket.tokens
         ticket.tokens = tokens
 
@@ -113,11 +112,11 @@ class AdmissionControl:
     def _has_room(self, answers: int) -> bool:
         return self.answers + answers <= self.bounds.answers - self.held(self.answers)
 
-    def _holds(self, others: int, own: int) -> bool:
-        return not others or others + own <= self.bounds.tokens
+    def _holds(self, others: int, own: int, times: int = 1) -> bool:
+        return not others or others + own <= times * self.bounds.tokens
 
-    def _check_tokens(self, others: int, own: int, answers: int) -> None:
-        if not self._holds(others, own):
+    def _check_tokens(self, others: int, own: int, answers: int, times: int = 1) -> None:
+        if not self._holds(others, own, times):
             raise self._full(f"the queue holds {others} tokens", "queue_full", answers)
 
     def _count(self, ticket: Ticket, sign: int) -> None:
