@@ -10,6 +10,7 @@ from peers import BASE
 from rich.console import Console
 from rich.table import Table
 
+from orcinus.bench.formatting import digits
 from orcinus.bench.ranking import METRICS, rank
 from orcinus.bench.result import Result
 from orcinus.bench.summary import Summary, summarize
@@ -64,7 +65,7 @@ def _row(summary: Summary, result: Result) -> Row:
 
 def latency_cells(summary: Summary) -> tuple[str, ...]:
     """Milliseconds to the first token, and for each one after it."""
-    return tuple("" if (found := summary.median(name)) is None else f"{1e3 * found:.3g}" for name in LATENCIES)
+    return tuple("" if (found := summary.median(name)) is None else digits(1e3 * found) for name in LATENCIES)
 
 
 def ratio(summary: Summary, result: Result) -> Interval | None:
