@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from statistics import mean
+
 import pytest
 from overload import Coming, World, capacity, lengths
 
@@ -13,9 +16,9 @@ CONFIG = SimulationConfig(model="llama-7b", policy="stall-free:token_budget=512"
 GOAL = SLO({"ttft": 1.0, "tbt": 0.1})
 
 
-def run(load: float, seconds: float, *, obey: float = 0.0, door: bool = True) -> tuple[World, float]:
+def run(load: float, seconds: float, *, obey: float = 0.0, door: bool = True, seed: int = 0) -> tuple[World, float]:
     """A world after its last request, and its goodput as a share of the capacity."""
-    world, at, number = World(CONFIG, GOAL, obey, door, 0, until=seconds), 0.0, 0
+    world, at, number = World(CONFIG, GOAL, obey, door, seed, until=seconds), 0.0, 0
     rate = CAPACITY * load
     while (at := at + world.random.expovariate(rate)) < seconds:
         world.comes(at, Coming(number, *lengths(world.random)))
@@ -28,10 +31,11 @@ CAPACITY = 4.69  # requests a second, by `capacity(CONFIG, GOAL)`
 
 
 def test_at_twice_the_load_nearly_all_of_the_capacity_is_goodput_and_the_accepted_are_in_time() -> None:
-    world, goodput = run(2.0, 80.0)
-    assert goodput >= 0.9
-    assert percentile(sorted(world.seen.ttft), 99) <= GOAL.bounds["ttft"]
-    assert percentile(sorted(world.seen.tbt), 99) <= GOAL.bounds["tbt"]
+    """In three runs, since one accepts too few for a percentile of 99."""
+    runs = [run(2.0, 80.0, seed=seed) for seed in range(3)]
+    assert mean(goodput for _, goodput in runs) >= 0.9
+    for name, bound in GOAL.bounds.items():
+        assert percentile(sorted(chain(*(getattr(world.seen, name) for world, _ in runs))), 99) <= bound
 
 
 @pytest.mark.full

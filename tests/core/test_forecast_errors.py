@@ -21,7 +21,7 @@ def test_errors_widen_the_margin_until_they_are_forgotten() -> None:
     assert errors.margin(0.1, 1.0) == pytest.approx(0.2), "at first a forecast may be wrong by a factor of two"
     for _ in range(9):
         errors.add(0.0, 0.11, 0.1, 1.0)
-    assert errors.margin(0.1, 1.0) == pytest.approx(0.05), "of which a quarter is left after nine promises"
+    assert errors.margin(0.1, 1.0) == pytest.approx(0.08), "of which two fifths are left after nine promises"
     errors.add(0.0, 0.16, 0.1, 1.0)
     assert errors.margin(0.1, 1.0) == pytest.approx(0.06 * 4.96 / 2.93, rel=0.01), "the largest of ten is no 99th percentile"
     errors = errors_of(*[0.01] * 256)

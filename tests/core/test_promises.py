@@ -211,7 +211,7 @@ def test_one_disturbance_does_not_forbid_to_wait() -> None:
     world.run(world.clock.now() + 0.05)
     verdict = world.ask(world.request(100, 5, ttft=1.0))
     assert verdict.accepted
-    assert 0.75 < verdict.predicted["ttft"] < 0.95, "half a second of waiting, and the disturbance"
+    assert 0.75 < verdict.predicted["ttft"] < 1.0, "half a second of waiting, and the disturbance"
 
 
 def test_a_cold_engine_accepts_as_many_as_run_at_once() -> None:

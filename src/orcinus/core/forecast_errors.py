@@ -8,8 +8,8 @@ from heapq import nlargest
 
 WINDOW = 256  # promises whose errors are remembered
 LATE = 0.007  # share of promises that may be worse than forecast + margin: 1 %, less a reserve
-FEW = 3  # promises after which half of the error that is assumed at first is left
-UNITS = (0.1, 0.3, 1.0)  # of the bound: added to a forecast before errors are compared with it
+FEW = 6  # promises after which half of the error that is assumed at first is left
+UNITS = (0.1, 0.3, 0.7)  # of the bound: added to a forecast before errors are compared with it
 FORGOTTEN_S = 60.0  # age of errors that no longer count
 
 

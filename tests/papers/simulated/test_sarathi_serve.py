@@ -114,4 +114,4 @@ def test_the_constants_are_sensible_elsewhere() -> None:
 def test_row_30_has_tensors_over_ethernet_slower_than_a_pipeline_over_it() -> None:
     found = sarathi_serve_nodes.figure_13a()
     assert all(each.passed for each in found.comparisons)
-    assert len(found.comparisons) == 3 + len(sarathi_serve_nodes.BATCHES)
+    assert len(found.comparisons) == 3 + len(sarathi_serve_nodes.RUNNING)

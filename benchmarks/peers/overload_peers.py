@@ -1,6 +1,6 @@
 """Servers beyond their capacity, one after the other: Orcinus with promises, vLLM and llama.cpp.
 
-    python benchmarks/peers/overload.py [--systems orcinus,vllm,llama.cpp] [--loads 1,2,4] [--write docs/overload.md]
+    python benchmarks/peers/overload_peers.py [--systems orcinus,vllm,llama.cpp] [--loads 1,2,4] [--write docs/overload.md]
 
 Starts each system's own server on the bundled model (`serve.py`), and offers it multiples of its own capacity
 (`benchmarks/overload_server.py`). `--environments` is the folder of the peers' environments, if another checkout made them.
