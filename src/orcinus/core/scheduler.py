@@ -163,7 +163,7 @@ class Scheduler:
             pending = request.pending
             count = min(count, pending)  # a part may have been found in the prefix cache
         drafts = drafts_for(self.kv, grant, batch, batch.drafter) if batch.drafter is not None else ()
-        if not (self.kv.grow(request, count) or self.admission.make_room(request, count, batch)):
+        if not self.admission.make_room(request, count, batch):
             return
         batch.add(request, count, count == pending, drafts)
 
