@@ -200,3 +200,9 @@ def test_errors_of_an_external_kernel_reach_python() -> None:
     assert caller(1) == 1
     with pytest.raises(ValueError, match="too much"):
         caller(2)
+
+
+def test_no_iteration_waits_for_a_compiler() -> None:
+    command = [sys.executable, "-m", "tests.runtime.iterations_that_compile"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    assert found.stdout == ""

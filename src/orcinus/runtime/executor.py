@@ -18,6 +18,7 @@ from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
 from orcinus.core.executor_state import RequestState, RequestStates, Row, accepted, rows_to_draw
 from orcinus.core.request import NO_CONTEXT, Failure, FinishCode, Logprobs, Overlap
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.core.view import Limits
 from orcinus.errors import cause
 from orcinus.runtime.input_batch import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
@@ -30,6 +31,7 @@ from orcinus.runtime.transfers import Link, Mark
 from orcinus.text.grammar_source import GrammarVocabulary
 from orcinus.text.grammars import Grammars
 
+MANY_ROWS = 64  # enough for any kernel for many rows, such as `packed_rows_product`
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's logits do not fill the memory
 GREEDY = SamplingParams(temperature=0)
 log = logging.getLogger(__name__)
@@ -44,8 +46,10 @@ def lone_batch(batch_id: int, tokens: int, context: int, table: tuple[int, ...],
     return Batch(batch_id, (Chunk("warm-up", (0,) * tokens, context - tokens),), (new,))
 
 
-# A decode and a prompt, in blocks of any size:
-FIRST = tuple(lone_batch(0, count, count, (0,) * count) for count in (1, 2))
+def first_batches(limits: Limits) -> tuple[Batch, ...]:
+    """A decode, a short prompt and one of as many tokens as make kernels take many rows, in blocks of any size."""
+    counts = sorted({min(count, limits.max_batch_tokens, limits.max_model_len) for count in (1, 2, MANY_ROWS)})
+    return tuple(lone_batch(0, count, count, (0,) * count) for count in counts)
 
 
 class Chooser(Protocol):
@@ -137,7 +141,7 @@ class TorchExecutor:
         self._before: Before | None = None
         self._last: Mark | None = None  # end of the batch collected last, on the device
 
-    def warm_up(self, batches: Iterable[Batch] = FIRST) -> None:
+    def warm_up(self, batches: Iterable[Batch]) -> None:
         """Run batches and drop the results, so that kernels are compiled.
 
         Warm-up writes only to block 0; its first real owner overwrites it.

@@ -9,7 +9,7 @@ from orcinus.runtime import kv_cache
 from orcinus.runtime.attention import WITH_KERNELS
 from orcinus.runtime.device import Device
 from orcinus.runtime.device_memory import told_if_short
-from orcinus.runtime.executor import TorchExecutor
+from orcinus.runtime.executor import TorchExecutor, first_batches
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.transfers import Link
@@ -31,5 +31,5 @@ def ready_executor(
 
         return gpu_executor(model, kv, link, limits, graphs=cuda_graphs)
     executor = TorchExecutor(model, kv, link)
-    executor.warm_up()
+    executor.warm_up(first_batches(limits))
     return executor
