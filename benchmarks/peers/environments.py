@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -91,7 +92,7 @@ class Environment:
         last = ""
         with self.log.open("a") as log:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            with subprocess.Popen(command, env=clean, **pipes) as step:
+            with subprocess.Popen(command, env=clean, start_new_session=True, **pipes) as step:
                 try:
                     for line in step.stdout or ():
                         log.write(line)
@@ -99,7 +100,7 @@ class Environment:
                         if told := progress_in(last):
                             say(told)
                 except BaseException:
-                    step.kill()
+                    os.killpg(step.pid, signal.SIGKILL)  # what it started, too, such as compilers
                     raise
         if step.returncode:
             raise NotInstalled(f"{' '.join(command[:4])} … failed: {last[:160]} (all of it in {self.log.name})")

@@ -316,6 +316,26 @@ def test_a_step_that_fails_says_its_last_line(monkeypatch: pytest.MonkeyPatch, t
     assert said == ["fetching torch"]
 
 
+def test_an_interrupted_step_leaves_no_compiler_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its child holds a pipe open, which ends with the last process that could write to it."""
+    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    child = f"subprocess.Popen(['sleep', '300'], stdout=open({str(pipe)!r}, 'w'))"
+    code = f"import subprocess, time; {child}; print('[1/2] a.o', flush=True); time.sleep(300)"
+
+    def interrupt(said: str) -> None:
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        environments.Environment("some").run([sys.executable, "-c", code], interrupt)
+    os.set_blocking(reader, True)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
 @pytest.mark.parametrize("name", ["vllm", "llama_cpp"])
 def test_requirements_are_pinned_and_need_no_cuda(name: str) -> None:
     text = (ROOT / "benchmarks" / "peers" / f"requirements-{name}.txt").read_text()
