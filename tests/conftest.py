@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(CpuSeconds(config))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under `nohup`, where a server does not leave for it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     load_examples(every=config.getoption("--all"), times=config.getoption("--times"))
 
 
