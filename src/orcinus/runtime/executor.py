@@ -31,7 +31,7 @@ from orcinus.runtime.transfers import Link, Mark
 from orcinus.text.grammar_source import GrammarVocabulary
 from orcinus.text.grammars import Grammars
 
-MANY_ROWS = 64  # enough for any kernel for many rows, such as `packed_rows_product`
+MANY_ROWS = 48  # `ENOUGH` of `packed_rows_product`, the most that any kernel for many rows asks for
 SCORED_AT_ONCE = 128  # rows of logits, so that a long prompt's logits do not fill the memory
 GREEDY = SamplingParams(temperature=0)
 log = logging.getLogger(__name__)
