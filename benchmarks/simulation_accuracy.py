@@ -171,10 +171,10 @@ def main() -> None:
             for load in loads:
                 runs.append(bench.run(load, seed))
                 show(runs[-1])
+        measured = read_calibration(Path(bench.config.device))
     for load in loads:
         summary([run for run in runs if run["load"] == load])
     if options.out:
-        measured = read_calibration(Path(bench.config.device))
         setup = {"machine": measured.machine, "model": measured.model, "max_batch_size": measured.limits.max_batch_size}
         setup |= {"policy": bench.config.policy, "lengths": options.lengths, "seconds": options.seconds}
         options.out.write_text(json.dumps({**setup, "metrics": METRICS, "runs": runs}, indent=1))

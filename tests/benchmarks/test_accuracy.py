@@ -92,7 +92,7 @@ def test_rows_of_papers_and_runs_of_a_machine(tmp_path: Path) -> None:
     row = {"paper": "Orca", "number": 9, "experiment": "Fig. 10a", "device": "a100-40g", "scope": "run", "skipped": None}
     row |= {"calibrated": "nothing", "checks": [check(10.0, 12.0), check(10.0, 9.0), check(None, None)]}
     rows = [row, row | {"number": 0, "experiment": "Fig. 1", "scope": "saturation", "checks": [check(2.0, 1.0)]}]
-    run = {"load": 0.9, "seed": 0, "real": [0.008], "before": [0.004], "after": [0.009]}
+    run = {"load": 0.9, "seed": 0, "real": [0.008], "before": [0.004], "after": [0.009], "during": [0.006]}
     machine = {"machine": "a processor", "model": "a model", "policy": "orca", "lengths": "orca", "seconds": 10}
     machine |= {"max_batch_size": 8, "metrics": [["ttft", 99]], "runs": [run, run | {"seed": 1, "real": [0.004]}]}
     profile(tmp_path, "a100", "a100-80g", factor=1.0)
@@ -100,4 +100,4 @@ def test_rows_of_papers_and_runs_of_a_machine(tmp_path: Path) -> None:
     runs, saturated = text.split("## Near saturation")
     assert line_of(runs, "a100-40g", "Orca, Fig. 10a (row 9)") == ["2", "15.0%", "19.0%", "+5.0%", "nothing"]
     assert line_of(saturated, "a100-40g", "Orca, Fig. 1 (shown only)")[:2] == ["1", "50.0%"]
-    assert line_of(text, "90%", "ttft p99") == ["6.00", "6.00", "1.12", "0.75 to 1.50"]
+    assert line_of(text, "90%", "ttft p99") == ["6.00", "6.00", "1.12", "0.75 to 1.50", "1.12"]

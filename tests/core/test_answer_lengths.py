@@ -36,6 +36,13 @@ def test_long_answers_that_still_run_count() -> None:
     assert with_them.left(0, 1000) == pytest.approx(0.5 * 10 + 0.5 * 1000)
 
 
+def test_while_few_have_ended_each_counts_at_once() -> None:
+    lengths = learnt((10, False))
+    assert lengths.left(0, 1000) == pytest.approx(10)
+    lengths.learn(30, cut=False)
+    assert lengths.left(0, 1000) == pytest.approx(20)
+
+
 def test_draws_have_the_distribution_of_the_answers() -> None:
     rng = random.Random(0)
     answers = [int(rng.expovariate(1 / 200)) + 1 for _ in range(500)]

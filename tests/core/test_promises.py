@@ -207,10 +207,14 @@ def test_one_disturbance_does_not_forbid_to_wait() -> None:
         assert world.ask(request).accepted
         world.add(request)
         world.run()
-    world.add(world.request(100, 50))
-    world.run(world.clock.now() + 0.05)
-    verdict = world.ask(world.request(100, 5, ttft=1.0))
-    assert verdict.accepted
+    for answer in [30] * 60 + [50]:
+        world.add(world.request(100, answer))
+        world.run(world.clock.now() + 0.05)
+        request = world.request(100, 5, ttft=1.0)
+        verdict = world.ask(request)
+        assert verdict.accepted
+        world.add(request)
+        world.run()
     assert 0.75 < verdict.predicted["ttft"] < 1.0, "half a second of waiting, and the disturbance"
 
 

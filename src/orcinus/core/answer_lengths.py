@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import itemgetter, neg
 
 WINDOW = 512  # answers remembered
-EVERY = 16  # answers between two estimates
+FRESH = 1 / 32  # share of new answers from which on the distribution is estimated again
 LIKELY = 512  # tokens of an answer before any has ended, if its limit is higher
 RARE = 0.02  # share of answers below which the tail is too thin to estimate
 
@@ -32,6 +32,11 @@ class AnswerLengths:
         self._shares: list[float] = []  # of answers longer than each of them
         self._areas: list[float] = []  # integral of that share up to each of them
 
+    @property
+    def num_ended(self) -> int:
+        """Number of answers that the distribution was learnt from."""
+        return len(self._seen)
+
     def learn(self, tokens: int, *, cut: bool) -> None:
         """Add an answer; `cut` says that its limit ended it."""
         self._seen.append((tokens, cut))
@@ -41,7 +46,7 @@ class AnswerLengths:
         """Expected tokens still to come of an answer that has `so_far`; at least 1."""
         if not self._seen:
             return max(1.0, min(limit, LIKELY + limit / 16) - so_far)
-        if not self._cuts or self._fresh >= EVERY:
+        if self._fresh > FRESH * len(self._seen):
             self._estimate()
         share = self._shares[bisect_right(self._cuts, so_far) - 1]
         if share < RARE:  # longer than nearly all before: as much again
@@ -55,7 +60,7 @@ class AnswerLengths:
         """
         if not self._seen:
             return max(1.0, min(limit - so_far, -math.log(1 - share) * (LIKELY + limit / 16)))
-        if not self._cuts or self._fresh >= EVERY:
+        if self._fresh > FRESH * len(self._seen):
             self._estimate()
         longer = self._shares[bisect_right(self._cuts, so_far) - 1]
         if longer < RARE:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
-from heapq import nlargest
+from collections.abc import Sequence
 
-WINDOW = 256  # promises whose errors are remembered
-LATE = 0.007  # share of promises that may be worse than forecast + margin: 1 %, less a reserve
-FEW = 6  # promises after which half of the error that is assumed at first is left
+WINDOW = 1024  # promises whose errors are remembered
+LATE = 0.003  # share of promises that may be worse than forecast + margin: 1 %, less a reserve
+FEW = 6  # waits after which half of the error that is assumed at first is left
 UNITS = (0.1, 0.3, 0.7)  # of the bound: added to a forecast before errors are compared with it
+WAITED = 0.1  # of the bound: shorter forecasts show no errors of waits
 FORGOTTEN_S = 60.0  # age of errors that no longer count
 
 
@@ -20,38 +22,51 @@ class ForecastErrors:
     quantile may be taken in any unit, and each allows for the same share of late promises; the unit is chosen in which requests
     may wait longest. Of few errors even the largest is exceeded too often: it is extrapolated as if errors had an exponential
     tail. The largest of n such errors is expected at H(n) times their mean, the n-th harmonic number, and the wanted quantile
-    is at -ln(LATE) times it.
+    is at -ln(LATE) times it. Requests that wait at the same time are late together, so n counts promises one after the other.
     """
 
     def __init__(self, at_first: float) -> None:
-        self._seen: deque[tuple[float, float, float, float]] = deque(maxlen=WINDOW)  # time, error, forecast, bound
-        self._at_first, self._made = at_first, 0  # relative error that is assumed before any is seen; promises so far
+        self._seen: deque[tuple[float, bool, tuple[float, ...]]] = deque()  # time, whether counted, error in each unit
+        self._sorted = tuple(list[float]() for _ in UNITS)  # the same errors, in order
+        self._counted, self._last = 0, -math.inf  # promises of which no two ran at the same time; the end of the last of them
+        self._at_first, self._waits = at_first, 0  # relative error that is assumed before any is seen; waits seen so far
         self._quantile: tuple[float, float] | None = None  # unit, and error in it; None: new errors came
 
     def add(self, at: float, measured: float, predicted: float, bound: float) -> None:
         """Learn from a promise, at a time. All are seconds."""
-        self._seen.append((at, measured - predicted, predicted, bound))
-        self._made += 1
-        while self._seen[0][0] < at - FORGOTTEN_S:  # a disturbance of the machine must not narrow the door for long
-            self._seen.popleft()
+        errors = tuple((measured - predicted) / (predicted + unit * bound) for unit in UNITS)
+        apart = at - measured >= self._last
+        if apart:
+            self._counted, self._last = self._counted + 1, at
+        self._seen.append((at, apart, errors))
+        for known, error in zip(self._sorted, errors, strict=True):
+            insort(known, error)
+        self._waits += predicted > WAITED * bound
+        while len(self._seen) > WINDOW or self._seen[0][0] < at - FORGOTTEN_S:
+            _, apart, errors = self._seen.popleft()
+            self._counted -= apart
+            for known, error in zip(self._sorted, errors, strict=True):
+                del known[bisect_left(known, error)]
         self._quantile = None
 
     def margin(self, predicted: float, bound: float) -> float:
         """Seconds to add to a forecast: 1 % of all promises then take longer."""
         if self._quantile is None:
-            self._quantile = max(((unit, self._exceeded_by_few(unit)) for unit in UNITS), key=_longest_forecast)
+            found = ((unit, _exceeded_by_few(known, self._counted)) for unit, known in zip(UNITS, self._sorted, strict=True))
+            self._quantile = max(found, key=_longest_forecast)
         unit, error = self._quantile
-        unsure = self._at_first * FEW / (FEW + self._made) if self._made < WINDOW else 0.0
+        unsure = self._at_first * FEW / (FEW + self._waits) if self._waits < WINDOW else 0.0
         return max(error * (predicted + unit * bound), unsure * (predicted + UNITS[0] * bound))
 
-    def _exceeded_by_few(self, unit: float) -> float:
-        """The error that 1 % of promises exceed, at least 0."""
-        count = len(self._seen)
-        late = nlargest(int(LATE * count) + 1, (error / (seconds + unit * bound) for _, error, seconds, bound in self._seen))
-        found = late[-1] if late else 0.0
-        if 0 < count < 1 / LATE:
-            found *= max(1.0, -math.log(LATE) / _harmonic(count))
-        return max(0.0, found)
+
+def _exceeded_by_few(known: Sequence[float], counted: int) -> float:
+    """The error that 1 % of promises exceed, at least 0; errors are in ascending order."""
+    if not known:
+        return 0.0
+    found = known[-1 - int(LATE * counted)]
+    if counted < 1 / LATE:
+        found *= max(1.0, -math.log(LATE) / _harmonic(max(1, counted)))
+    return max(0.0, found)
 
 
 def _longest_forecast(quantile: tuple[float, float]) -> float:

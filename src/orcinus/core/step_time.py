@@ -34,7 +34,7 @@ class StepTime:
         self._errors: deque[float] = deque(maxlen=WINDOW)  # relative error of each prediction
         self._late: deque[float | None] = deque(maxlen=WINDOW)  # seconds beyond the prediction; None: no prompt
         self._recent: deque[float] = deque(maxlen=RECENT)  # seconds measured
-        self._margin = 0.0
+        self._margin: float | None = 0.0  # None: iterations were judged since it was found
 
     @property
     def num_steps(self) -> int:
@@ -82,6 +82,10 @@ class StepTime:
         admits no prompt after a disturbance would never forget it.
         """
         self._catch_up()
+        if self._margin is None:
+            late = [seconds for seconds in self._late if seconds is not None]
+            allowed = min(int(len(self._late) * LATE), len(late) // 2)
+            self._margin = max(0.0, nlargest(allowed + 1, late)[allowed]) if late else 0.0
         return self._margin
 
     @property
@@ -118,6 +122,8 @@ class StepTime:
     def _catch_up(self) -> None:
         while self._unlearnt:
             self._learn(*self._unlearnt.popleft())
+            if not self._unlearnt or self._num_steps < WINDOW:  # iterations that come together are predicted together
+                self._weights = None
 
     def _learn(self, batch: Batch, seconds: float) -> None:
         tokens, pairs, requests = batch.num_tokens, batch.num_pairs, len(batch.chunks)
@@ -130,7 +136,6 @@ class StepTime:
                 seconds = min(seconds, 3 * expected)
         row = [value / scale for value, scale in zip((1.0, tokens, pairs, requests), SCALES, strict=True)]
         self._seen[prompts].add(row, seconds)
-        self._weights = None
         self._num_steps += 1
         self._most_tokens = max(self._most_tokens, tokens)
 
@@ -138,9 +143,7 @@ class StepTime:
         """Record the error of a prediction."""
         self._errors.append(abs(seconds - expected) / max(expected, 1e-9))
         self._late.append(seconds - expected if prompts else None)
-        late = [seconds for seconds in self._late if seconds is not None]
-        allowed = min(int(len(self._late) * LATE), len(late) // 2)
-        self._margin = max(0.0, *nlargest(allowed + 1, late)[allowed:]) if late else 0.0
+        self._margin = None
 
 
 class _Moments:
