@@ -195,8 +195,8 @@ def machine_lines(found: Mapping[str, Any]) -> Iterator[str]:
     runs = found["runs"]
     yield f"{found['machine']}; {found['model']}, policy `{found['policy']}`, lengths `{found['lengths']}`, in batches of up to"
     yield f"{found['max_batch_size']}; {len({run['seed'] for run in runs})} repetitions of {found['seconds']:g} s a load."
-    yield "The simulated value is the geometric mean of two calibrations, before and after the run. The last column is simulated"
-    yield "over real with the costs of the run's own iterations: the error of the simulator, whatever the machine did meanwhile."
+    yield "The simulated value is the geometric mean of calibrations before and after the run. The last column is simulated"
+    yield "over real with the costs of the run's own iterations: the simulator's own error, whatever the machine did meanwhile."
     yield ""
     yield "| load | metric | real ms | simulated ms | simulated / real | least to most | by own costs |"
     yield "|---|---|---|---|---|---|---|"
