@@ -201,8 +201,8 @@ def test_a_busier_engine_than_predicted_does_not_close_the_door() -> None:
 def test_one_disturbance_does_not_forbid_to_wait() -> None:
     """It delays all requests by as much, however long they wait."""
     world = World(places=1).warm()
-    for number in range(300):
-        world.machine.pause = 0.3 if number in (150, 200, 250) else 0.0
+    for number in range(600):
+        world.machine.pause = 0.3 if number in (450, 500, 550) else 0.0
         request = world.request(100, 5, ttft=1.0)
         assert world.ask(request).accepted
         world.add(request)

@@ -6,13 +6,23 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 WINDOW = 1024  # promises whose errors are remembered
-LATE = 0.003  # share of promises that may be worse than forecast + margin: 1 %, less a reserve
-FEW = 6  # waits after which half of the error that is assumed at first is left
+LATE = 0.001  # share of waits that may exceed forecast + margin; in one late wait many requests are late
+FEW = 12  # waits after which half of the error that is assumed at first is left
 UNITS = (0.1, 0.3, 0.7)  # of the bound: added to a forecast before errors are compared with it
 WAITED = 0.1  # of the bound: shorter forecasts show no errors of waits
 FORGOTTEN_S = 60.0  # age of errors that no longer count
+
+
+class _ForecastError(NamedTuple):
+    """A promise whose first token, or end, is known."""
+
+    at: float
+    errors: tuple[float, ...]  # in each unit
+    apart: bool  # whether it came after the one counted before it had ended
+    waited: bool
 
 
 class ForecastErrors:
@@ -26,7 +36,7 @@ class ForecastErrors:
     """
 
     def __init__(self, at_first: float) -> None:
-        self._seen: deque[tuple[float, bool, tuple[float, ...]]] = deque()  # time, whether counted, error in each unit
+        self._seen: deque[_ForecastError] = deque()
         self._sorted = tuple(list[float]() for _ in UNITS)  # the same errors, in order
         self._counted, self._last = 0, -math.inf  # promises of which no two ran at the same time; the end of the last of them
         self._at_first, self._waits = at_first, 0  # relative error that is assumed before any is seen; waits seen so far
@@ -35,17 +45,17 @@ class ForecastErrors:
     def add(self, at: float, measured: float, predicted: float, bound: float) -> None:
         """Learn from a promise, at a time. All are seconds."""
         errors = tuple((measured - predicted) / (predicted + unit * bound) for unit in UNITS)
-        apart = at - measured >= self._last
+        apart, waited = at - measured >= self._last, predicted > WAITED * bound
         if apart:
-            self._counted, self._last = self._counted + 1, at
-        self._seen.append((at, apart, errors))
+            self._last = at
+        self._seen.append(_ForecastError(at, errors, apart, waited))
+        self._counted, self._waits = self._counted + apart, self._waits + waited
         for known, error in zip(self._sorted, errors, strict=True):
             insort(known, error)
-        self._waits += predicted > WAITED * bound
-        while len(self._seen) > WINDOW or self._seen[0][0] < at - FORGOTTEN_S:
-            _, apart, errors = self._seen.popleft()
-            self._counted -= apart
-            for known, error in zip(self._sorted, errors, strict=True):
+        while len(self._seen) > WINDOW or self._seen[0].at < at - FORGOTTEN_S:
+            old = self._seen.popleft()
+            self._counted, self._waits = self._counted - old.apart, self._waits - old.waited
+            for known, error in zip(self._sorted, old.errors, strict=True):
                 del known[bisect_left(known, error)]
         self._quantile = None
 
@@ -55,7 +65,7 @@ class ForecastErrors:
             found = ((unit, _exceeded_by_few(known, self._counted)) for unit, known in zip(UNITS, self._sorted, strict=True))
             self._quantile = max(found, key=_longest_forecast)
         unit, error = self._quantile
-        unsure = self._at_first * FEW / (FEW + self._waits) if self._waits < WINDOW else 0.0
+        unsure = self._at_first * FEW / (FEW + self._waits)
         return max(error * (predicted + unit * bound), unsure * (predicted + UNITS[0] * bound))
 
 
