@@ -169,7 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}: choose {', '.join(PARTS)}")
-    if options.write is not None:
+    if options.write is not None and "curves" in (options.parts or PARTS):
         check_picture(options.write.parent / PICTURE)
     for name in options.parts or PARTS:
         text = PARTS[name](QUICK if options.quick else FULL, options.repeats, options.write)
