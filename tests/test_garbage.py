@@ -8,7 +8,6 @@ import sys
 import pytest
 
 CYCLE = """
-import gc
 from orcinus.garbage import collect_rarely
 class Cycle:
     def __del__(self): print("found", flush=True)

@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import itemgetter, neg
 
 WINDOW = 512  # answers remembered
-FRESH = 1 / 32  # share of new answers from which on the distribution is estimated again
+FRESH = 1 / 32  # share of the answers that may be new before the distribution is estimated again
 LIKELY = 512  # tokens of an answer before any has ended, if its limit is higher
 RARE = 0.02  # share of answers below which the tail is too thin to estimate
 
@@ -46,8 +46,7 @@ class AnswerLengths:
         """Expected tokens still to come of an answer that has `so_far`; at least 1."""
         if not self._seen:
             return max(1.0, min(limit, LIKELY + limit / 16) - so_far)
-        if self._fresh > FRESH * len(self._seen):
-            self._estimate()
+        self._estimate_if_stale()
         share = self._shares[bisect_right(self._cuts, so_far) - 1]
         if share < RARE:  # longer than nearly all before: as much again
             return max(1.0, min(limit - so_far, so_far))
@@ -60,8 +59,7 @@ class AnswerLengths:
         """
         if not self._seen:
             return max(1.0, min(limit - so_far, -math.log(1 - share) * (LIKELY + limit / 16)))
-        if self._fresh > FRESH * len(self._seen):
-            self._estimate()
+        self._estimate_if_stale()
         longer = self._shares[bisect_right(self._cuts, so_far) - 1]
         if longer < RARE:
             return max(1.0, min(limit - so_far, 2 * share * so_far))
@@ -73,7 +71,9 @@ class AnswerLengths:
         place = bisect_right(self._cuts, tokens) - 1
         return self._areas[place] + self._shares[place] * (tokens - self._cuts[place])
 
-    def _estimate(self) -> None:
+    def _estimate_if_stale(self) -> None:
+        if self._fresh <= FRESH * len(self._seen):
+            return
         self._fresh = 0
         self._cuts, self._shares, self._areas = [0.0], [1.0], [0.0]
         seen = sorted([*self._seen, *((tokens, True) for tokens in self._live.values())])

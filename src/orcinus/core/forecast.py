@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from orcinus.core.answer_lengths import AnswerLengths
 from orcinus.core.batch import pairs
-from orcinus.core.between_iterations import BetweenIterations
+from orcinus.core.iteration_gaps import IterationGaps
 from orcinus.core.request import Request
 from orcinus.core.scheduler import Scheduler
 
@@ -133,13 +133,13 @@ class _ForwardRun:
 class Forecaster:
     """Predicts the latencies of a request that would be queued now.
 
-    It takes the learnt step-time model, the time between iterations, the queue in its order, the running requests with the
+    It takes the learnt step-time model, the gaps between iterations, the queue in its order, the running requests with the
     expected rest of their answers, and the budget that the policy chooses now. It does not know later arrivals, drafts or
     preemptions: `margin` of a promise covers them.
     """
 
-    def __init__(self, scheduler: Scheduler, lengths: AnswerLengths, between: BetweenIterations) -> None:
-        self.scheduler, self.lengths, self.between = scheduler, lengths, between
+    def __init__(self, scheduler: Scheduler, lengths: AnswerLengths, gaps: IterationGaps) -> None:
+        self.scheduler, self.lengths, self.gaps = scheduler, lengths, gaps
 
     def forecast(self, request: Request, now: float, breaks: Callable[[Request, float], bool]) -> tuple[Forecast, bool] | None:
         """The request's latencies, and whether it would break another promise; None while the engine is cold.
@@ -169,7 +169,7 @@ class Forecaster:
         scheduler, policy = self.scheduler, self.scheduler.policy
         kv, limits = scheduler.kv, scheduler.limits
         budget = policy.select(scheduler.view(now)).token_budget
-        a, b, c, d = (self.between.factor * each for each in scheduler.step_time.coefficients)
+        a, b, c, d = (self.gaps.factor * each for each in scheduler.step_time.coefficients)
         return _ForwardRun(
             (a, b, c, d),
             min(budget or limits.max_batch_tokens, limits.max_batch_tokens),
@@ -221,10 +221,10 @@ class Forecaster:
     def _left(self, request: Request) -> float:
         """A guess at the rest of its answer; guesses of consecutive requests are spread like lengths of answers.
 
-        But few answers end when they are expected to: they are spread so that they do in 19 of 20 cases.
+        Of few answers several may be long by chance, so each guess is one that is long enough in 19 of 20 cases.
         """
         running, known = max(1, self.scheduler.num_running), max(1, self.lengths.num_ended)
-        share = surely(request.number * GOLDEN % 1, running * known / (running + known))
+        share = upper_bound(request.number * GOLDEN % 1, running * known / (running + known))
         return self.lengths.draw(len(request.output), request.params.max_tokens or 1, share)
 
     def _held(self, request: Request) -> int:
@@ -253,10 +253,10 @@ class Forecaster:
         return Forecast(ttft, max(run.longest, each), each, ttft + each * max(0.0, own.left - 1))
 
 
-def surely(share: float, draws: float) -> float:
-    """The largest share of a distribution in which, with a probability of 95 %, a share of so many draws may lie.
+def upper_bound(share: float, draws: float) -> float:
+    """Upper bound (95 %) of a probability that was observed as a share of so many draws; `draws` is above 0.
 
-    It is the upper bound of Wilson's interval (1927).
+    It is that of Wilson's score interval (1927).
     """
     square = DEVIATIONS**2 / draws
     return (share + square / 2 + math.sqrt(square * (share * (1 - share) + square / 4))) / (1 + square)

@@ -60,7 +60,7 @@ class ForecastErrors:
         self._quantile = None
 
     def margin(self, predicted: float, bound: float) -> float:
-        """Seconds to add to a forecast: 1 % of all promises then take longer."""
+        """Seconds to add to a forecast, so that 99 of 100 promises are kept."""
         if self._quantile is None:
             found = ((unit, _exceeded_by_few(known, self._counted)) for unit, known in zip(UNITS, self._sorted, strict=True))
             self._quantile = max(found, key=_longest_forecast)
@@ -70,7 +70,7 @@ class ForecastErrors:
 
 
 def _exceeded_by_few(known: Sequence[float], counted: int) -> float:
-    """The error that 1 % of promises exceed, at least 0; errors are in ascending order."""
+    """The error that a share `LATE` of `counted` waits exceeds, at least 0; errors are in ascending order."""
     if not known:
         return 0.0
     found = known[-1 - int(LATE * counted)]

@@ -13,9 +13,9 @@ from typing import Any
 
 from orcinus.core.answer_lengths import AnswerLengths
 from orcinus.core.batch import Batch, BatchResult, Event, Finished, Submitted
-from orcinus.core.between_iterations import BetweenIterations
 from orcinus.core.forecast import Forecast, Forecaster
 from orcinus.core.forecast_errors import ForecastErrors
+from orcinus.core.iteration_gaps import IterationGaps
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, Request
 from orcinus.core.return_times import ReturnTimes
@@ -89,8 +89,8 @@ class Promises(Observer):
     def __init__(self, scheduler: Scheduler) -> None:
         self._sizes: dict[str, int] = {}  # live request -> tokens so far
         self.scheduler, self.lengths, self.returns = scheduler, AnswerLengths(self._sizes), ReturnTimes()
-        self._between = BetweenIterations()
-        self._forecaster = Forecaster(scheduler, self.lengths, self._between)
+        self._gaps = IterationGaps()
+        self._forecaster = Forecaster(scheduler, self.lengths, self._gaps)
         self._errors = {metric: ForecastErrors(unsure) for metric, unsure in UNSURE.items()}
         self._live: dict[str, tuple[MeasuredPromise, Forecast | None]] = {}
         self._forecasts: dict[str, Forecast | None] = {}  # of accepted requests that are not submitted yet
@@ -191,14 +191,14 @@ class Promises(Observer):
     # As an observer
 
     def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
-        self._between.launched(now)
+        self._gaps.launched(now)
 
     def on_step(self, batch: Batch, result: BatchResult, now: float) -> None:
-        self._between.ended(now)
+        self._gaps.ended(now)
 
     def on_submit(self, submitted: Submitted) -> None:
         if not self.scheduler.num_running:
-            self._between.idle()
+            self._gaps.idle()
         self._sizes[submitted.request_id] = len(submitted.output)
         if submitted.context.slo is not None:
             forecast = self._forecasts.pop(submitted.request_id, None)

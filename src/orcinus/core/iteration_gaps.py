@@ -1,15 +1,15 @@
-"""The time that an engine spends between iterations."""
+"""Gaps between iterations: what an engine does besides its batches."""
 
 from __future__ import annotations
 
 MEMORY = 0.98  # weight relative to the next iteration: about the last fifty count
-MOST = 3  # iterations that the time between two of them counts for, at most: a process that was stopped says nothing
+MOST = 3  # mean iterations that one gap counts for, at most: that of a stopped process says nothing about the next
 
 
-class BetweenIterations:
-    """How much longer work takes than its iterations: clients are answered, and requests are asked about, between them.
+class IterationGaps:
+    """The time of a busy engine relative to that of its iterations.
 
-    Only an engine that is never idle meanwhile shows it, and only one with a single batch in flight has such times at all.
+    In the gaps it answers clients and forecasts. Idle times are no gaps, and while another batch is in flight there are none.
     """
 
     def __init__(self) -> None:
