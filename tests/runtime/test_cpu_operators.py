@@ -36,6 +36,31 @@ def test_norms(shape: tuple[int, int], dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("parameters", ["", "weight", "weight and bias", "both in float32"])
+def test_layer_norms(shape: tuple[int, int], dtype: torch.dtype, parameters: str) -> None:
+    torch.manual_seed(0)
+    x, delta = (torch.randn(shape) * 2 + 3).to(dtype), torch.randn(shape).to(dtype)
+    of_norm = torch.float32 if "float32" in parameters else dtype
+    weight = torch.rand(shape[1]).to(of_norm) + 0.5 if parameters else None
+    bias = torch.randn(shape[1]).to(of_norm) if "b" in parameters else None
+    exact = [None if each is None else each.double() for each in (weight, bias)]
+    truth = PLAIN.layer_norm(x.double(), *exact, 1e-5)
+    assert error(OURS.layer_norm(x, weight, bias, 1e-5), truth) <= TOLERANCE[dtype]
+    assert error(PLAIN.layer_norm(x, weight, bias, 1e-5), truth) <= TOLERANCE[dtype]
+    total = x + delta
+    found = OURS.add_layer_norm(x, delta, weight, bias, 1e-5)
+    assert x.equal(total)
+    assert error(found, PLAIN.layer_norm(total.double(), *exact, 1e-5)) <= TOLERANCE[dtype]
+
+
+def test_the_norm_of_a_row_far_from_zero() -> None:
+    """The mean is taken away before numbers are squared: the difference of two large sums would lose all digits."""
+    x = torch.tensor([[4096.0, 4097.0, 4096.0, 4097.0] * 12])
+    assert OURS.layer_norm(x, None, None, 0.0).equal(torch.tensor([[-1.0, 1.0, -1.0, 1.0] * 12]))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gated_activations(activation: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
@@ -65,7 +90,8 @@ def test_a_row_has_the_same_bits_alone_and_among_many(size: int, dtype: torch.dt
     def every(place: slice) -> list[Tensor]:
         gates = [operator(x[place], each) for each in ACTIVATIONS for operator in (OURS.gated, OURS.activated)]
         norms = OURS.rms_norm(x[place], weight[0], 1e-5), OURS.add_rms_norm(x[place].clone(), delta[place], weight[0], 1e-5)
-        return [*gates, *norms]
+        layer_norm = OURS.add_layer_norm(x[place].clone(), delta[place], weight[0], weight[0], 1e-5)
+        return [*gates, *norms, OURS.layer_norm(x[place], weight[0], None, 1e-5), layer_norm]
 
     many = every(slice(None))
     for row in (0, 1, rows - 1):

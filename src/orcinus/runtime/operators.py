@@ -50,6 +50,17 @@ class Operators(Protocol):
         """x += delta, in place; then `rms_norm` of it."""
         ...
 
+    def layer_norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """(x - mean x) / √(variance of x + eps) · weight + bias over the last dimension (Ba et al., 2016).
+
+        Weight and bias may be missing, or in float32 whatever x is.
+        """
+        ...
+
+    def add_layer_norm(self, x: Tensor, delta: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        """x += delta, in place; then `layer_norm` of it."""
+        ...
+
     def gated(self, x: Tensor, activation: str) -> Tensor:
         """act(gate) · up `[T, size]`, for gate and up side by side.
 
@@ -83,6 +94,14 @@ class PlainOperators:
 
     def add_rms_norm(self, x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> Tensor:
         return self.rms_norm(x.add_(delta), weight, eps)
+
+    def layer_norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        if weight is not None and weight.dtype is not x.dtype:
+            return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps).to(x.dtype)
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+    def add_layer_norm(self, x: Tensor, delta: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        return self.layer_norm(x.add_(delta), weight, bias, eps)
 
     def gated(self, x: Tensor, activation: str) -> Tensor:
         gate, up = x.chunk(2, dim=-1)

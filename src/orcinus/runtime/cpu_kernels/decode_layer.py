@@ -5,6 +5,7 @@ calls once for all layers that are alike. The kernels are the same functions tha
 are the same, too.
 
     x += delta;  attended = attention(norm x);  x += attended;  delta = mlp(norm x)
+    x += delta;  attended = attention(norm x);                  delta = mlp(norm x) + attended      in parallel
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
@@ -30,8 +31,9 @@ STAGES = NORMS, QKV, HEADS, ATTENTION, OUTPUT, UP, ACTIVATION, DOWN = range(8)  
 attend_decodes = external(decode_attention.attend_decodes)
 gated, gated_of_many = external(activations.gated), external(activations.gated_of_many)
 prepare_heads, prepare_many_heads = external(heads.prepare_heads), external(heads.prepare_many_heads)
-add_rms_norm, add_rms_norm_of_many = external(norm.add_rms_norm), external(norm.add_rms_norm_of_many)
-rms_norm, rms_norm_of_many = external(norm.rms_norm), external(norm.rms_norm_of_many)
+activated, activated_of_many = external(activations.activated), external(activations.activated_of_many)
+add_normalize, add_normalize_many = external(norm.add_normalize), external(norm.add_normalize_many)
+normalize, normalize_many = external(norm.normalize), external(norm.normalize_many)
 
 
 @intrinsic
@@ -60,39 +62,66 @@ def _lap(ticks, stage, begin):
 
 
 @exact(forceinline=True)
-def _add_norm(x, delta, weight, eps, out):
+def _norm(x, norm, eps, out):
     if x.size >= MANY:
-        add_rms_norm_of_many(x, delta, weight, eps, out)
+        normalize_many(x, norm, eps, out)
     else:
-        add_rms_norm(x, delta, weight, eps, out)
+        normalize(x, norm, eps, out)
 
 
 @exact(forceinline=True)
-def _scale(out, weight, eps, multiplier):
+def _add_norm(x, delta, norm, eps, out):
+    if x.size >= MANY:
+        add_normalize_many(x, delta, norm, eps, out)
+    else:
+        add_normalize(x, delta, norm, eps, out)
+
+
+@exact(forceinline=True)
+def _add(out, other):
+    for row in range(len(out)):
+        for i in range(out.shape[1]):
+            out[row, i] = rounded(load(out[row, i]) + load(other[row, i]), out)
+
+
+@exact(forceinline=True)
+def _scale(out, norm, eps, multiplier):
     """An output as it is added to the residual stream: normalised and multiplied in place, if the model does so."""
-    if len(weight):
+    if len(norm[1]):
         plain = out.copy()  # kernels of several threads take their arrays for different ones
-        if out.size >= MANY:
-            rms_norm_of_many(plain, weight, eps, out)
-        else:
-            rms_norm(plain, weight, eps, out)
+        _norm(plain, norm, eps, out)
     if multiplier != 1:
         for row in range(len(out)):
             for i in range(out.shape[1]):
                 out[row, i] = rounded(load(out[row, i]) * multiplier, out)
 
 
+@exact(forceinline=True)
+def _activate(x, gated_by_half, kind, out):
+    """act(gate) · up, or act(up)."""
+    if gated_by_half and x.size >= MANY:
+        gated_of_many(x, out, kind)
+    elif gated_by_half:
+        gated(x, out, kind)
+    elif x.size >= MANY:
+        activated_of_many(x, out, kind)
+    else:
+        activated(x, out, kind)
+
+
 @exact
 def _decode_layer(
     x, delta, cos, sin, blocks, offsets, tables, lengths, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, heads,
-    query_norm, key_norm, output, attention_post_norm, mlp_norm, up, activation, columns, down, mlp_post_norm, eps, multiplier,
+    query_norm, key_norm, output, attention_post_norm, parallel, mlp_norm, up, has_gate, activation, columns, down,
+    mlp_post_norm, eps, multiplier,
 ):  # fmt: skip
     """One layer of D decodes: `x` and `delta` `[D, hidden_size]` are overwritten.
 
     Angles, slots, block tables, lengths, keys and values are those of `prepare_heads` and `decode_attention`; `ticks` `[8]`
-    counts the cycles of `STAGES`. The rest are the layer's own: `attention_scalars`, weights of norms (empty: there is none),
-    weights of products as `multiply` takes them, the number of query heads, the activation (one of `KINDS`), the MLP's columns,
-    the norms' eps, and the residual multiplier.
+    counts the cycles of `STAGES`. The rest are the layer's own: `attention_scalars`, norms as `normalize` takes them (with an
+    empty weight: there is none, and in parallel the MLP reads attention's), weights of the norms of heads, weights of products
+    as `multiply` takes them, the number of query heads, whether attention and MLP run in parallel, whether the MLP has a gate,
+    the activation (one of `KINDS`), the MLP's columns, the norms' eps, and the residual multiplier.
     """
     rows, begin = len(x), cycles()
     normed = np.empty(x.shape, x.dtype)
@@ -109,27 +138,29 @@ def _decode_layer(
         prepare_heads(projected, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
     begin = _lap(ticks, HEADS, begin)
 
-    attended = np.empty((rows, heads * dim), x.dtype)
-    attend_decodes(projected, kv, tables, lengths, scale, cap, reach, piece, attended)
+    heads_out, attended = np.empty((rows, heads * dim), x.dtype), np.empty(x.shape, x.dtype)
+    attend_decodes(projected, kv, tables, lengths, scale, cap, reach, piece, heads_out)
     begin = _lap(ticks, ATTENTION, begin)
-    multiply(attended, output, delta)
+    multiply(heads_out, output, attended)
     begin = _lap(ticks, OUTPUT, begin)
 
-    _scale(delta, attention_post_norm, eps, multiplier)
-    _add_norm(x, delta, mlp_norm, eps, normed)
+    _scale(attended, attention_post_norm, eps, multiplier)
+    if not parallel:
+        _add_norm(x, attended, mlp_norm, eps, normed)
+    elif len(mlp_norm[1]):
+        _norm(x, mlp_norm, eps, normed)
     begin = _lap(ticks, NORMS, begin)
 
-    both, one = np.empty((rows, 2 * columns), x.dtype), np.empty((rows, columns), x.dtype)
-    multiply(normed, up, both)
+    wide, narrow = np.empty((rows, (1 + has_gate) * columns), x.dtype), np.empty((rows, columns), x.dtype)
+    multiply(normed, up, wide)
     begin = _lap(ticks, UP, begin)
-    if both.size >= MANY:
-        gated_of_many(both, one, activation)
-    else:
-        gated(both, one, activation)
+    _activate(wide, has_gate, activation, narrow)
     begin = _lap(ticks, ACTIVATION, begin)
-    multiply(one, down, delta)
+    multiply(narrow, down, delta)
     begin = _lap(ticks, DOWN, begin)
     _scale(delta, mlp_post_norm, eps, multiplier)
+    if parallel:
+        _add(delta, attended)
     _lap(ticks, NORMS, begin)
 
 

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from orcinus.runtime.compiled import reordered
-from orcinus.runtime.cpu_kernels.vectors import FLOAT, INDEX, LANES, VECTOR, WORD, ZEROS, fetch, fma, pick
+from orcinus.runtime.cpu_kernels.vectors import FLOAT, INDEX, LANES, VECTOR, WORD, ZEROS, everywhere, fetch, fma, pick
 
 KVArrays: TypeAlias = tuple[  # keys and values; the scales of both, if they are bytes
     np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any] | None, np.ndarray[Any, Any] | None
@@ -106,31 +106,44 @@ def read_vector(builder, data, at, lanes=LANES):
     return builder.bitcast(builder.shl(builder.zext(value, wide), ir.Constant(wide, [16] * lanes)), ir.VectorType(FLOAT, lanes))
 
 
-@intrinsic
-def sum_of_squares(_, x):
-    """The sum of the squares of a contiguous row, in one order: two vectors of sums, their lanes, then what is left."""
+def _sum(add_term):
+    """A sum over a contiguous row less a mean, in one order: two vectors of sums, their lanes, then what is left."""
 
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        count, two = builder.extract_value(array.shape, 0), 2 * LANES
-        whole = builder.and_(count, INDEX(-two))
-        sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(2)]
-        total = cgutils.alloca_once(builder, ir.FloatType())
-        for place in sums:
-            builder.store(ZEROS, place)
-        with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(two), intp=INDEX) as (at, _):
-            for half, place in enumerate(sums):
-                numbers = read_vector(builder, array.data, builder.add(at, INDEX(half * LANES)))
-                builder.store(fma(builder, numbers, numbers, builder.load(place)), place)
-        vector, half = builder.fadd(*map(builder.load, sums)), LANES // 2
-        while half:
-            swapped = pick(builder, vector, vector, [lane ^ half for lane in range(LANES)])
-            vector, half = builder.fadd(vector, swapped), half // 2
-        builder.store(builder.extract_element(vector, INT32(0)), total)
-        with cgutils.for_range_slice(builder, whole, count, INDEX(1), intp=INDEX) as (at, _):
-            number = read_vector(builder, array.data, at, 1)
-            single = builder.insert_element(ir.Constant(number.type, ir.Undefined), builder.load(total), INT32(0))
-            builder.store(builder.extract_element(fma(builder, number, number, single), INT32(0)), total)
-        return builder.load(total)
+    @intrinsic
+    def add_up(_, x, mean):
+        def generate(context, builder, signature, arguments):
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            count, two = builder.extract_value(array.shape, 0), 2 * LANES
+            whole = builder.and_(count, INDEX(-two))
+            sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(2)]
+            total = cgutils.alloca_once(builder, FLOAT)
 
-    return types.float32(x), generate
+            def added(at, lanes, sum_yet):
+                numbers = read_vector(builder, array.data, at, lanes)
+                return add_term(builder, builder.fsub(numbers, everywhere(builder, arguments[1], lanes)), sum_yet)
+
+            for place in sums:
+                builder.store(ZEROS, place)
+            with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(two), intp=INDEX) as (at, _):
+                for half, place in enumerate(sums):
+                    builder.store(added(builder.add(at, INDEX(half * LANES)), LANES, builder.load(place)), place)
+            vector, half = builder.fadd(*map(builder.load, sums)), LANES // 2
+            while half:
+                swapped = pick(builder, vector, vector, [lane ^ half for lane in range(LANES)])
+                vector, half = builder.fadd(vector, swapped), half // 2
+            builder.store(builder.extract_element(vector, INT32(0)), total)
+            with cgutils.for_range_slice(builder, whole, count, INDEX(1), intp=INDEX) as (at, _):
+                single = builder.insert_element(
+                    ir.Constant(ir.VectorType(FLOAT, 1), ir.Undefined), builder.load(total), INT32(0)
+                )
+                builder.store(builder.extract_element(added(at, 1, single), INT32(0)), total)
+            return builder.load(total)
+
+        return types.float32(x, types.float32), generate
+
+    return add_up
+
+
+# Sums of a row's distances from a mean, and of their squares: sum_of(x, mean), sum_of_squares(x, mean).
+sum_of = _sum(lambda builder, far, total: builder.fadd(far, total))
+sum_of_squares = _sum(lambda builder, far, total: fma(builder, far, far, total))

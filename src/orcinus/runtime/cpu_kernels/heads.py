@@ -17,7 +17,7 @@ from orcinus.runtime.cpu_kernels.quantized_rows import quantize_row
 
 @exact(forceinline=True)
 def _norm_head(x, weight, eps):
-    inverse = F32(1) / np.sqrt(sum_of_squares(x) / F32(len(x)) + eps)
+    inverse = F32(1) / np.sqrt(sum_of_squares(x, F32(0)) / F32(len(x)) + eps)
     for d in range(len(x)):
         x[d] = rounded(load(x[d]) * inverse * load(weight[d]), x)
 

@@ -1,4 +1,7 @@
-"""RMSNorm, and the same after adding to the residual stream."""
+"""RMSNorm and LayerNorm, and the same after adding to the residual stream.
+
+A norm is its kind, weight `[size]` and bias `[size]`. RMSNorm (Zhang and Sennrich, 2019) reads no bias.
+"""
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
 
@@ -8,15 +11,24 @@ import numba
 import numpy as np
 
 from orcinus.runtime.compiled import exact, keep_compiled
-from orcinus.runtime.cpu_kernels.elements import F32, load, rounded, sum_of_squares
+from orcinus.runtime.cpu_kernels.elements import F32, load, rounded, sum_of, sum_of_squares
+
+RMS, LAYER = range(2)  # kinds
 
 
 @exact(forceinline=True)
-def _norm_row(x, row, weight, eps, out):
-    size = x.shape[1]
-    inverse = F32(1) / np.sqrt(sum_of_squares(x[row]) / F32(size) + eps)
-    for i in range(size):
-        out[row, i] = rounded(load(x[row, i]) * inverse * load(weight[i]), out)
+def _norm_row(x, row, norm, eps, out):
+    kind, weight, bias = norm
+    size, mean = x.shape[1], F32(0)
+    if kind == LAYER:
+        mean = sum_of(x[row], mean) / F32(size)
+    inverse = F32(1) / np.sqrt(sum_of_squares(x[row], mean) / F32(size) + eps)
+    if kind == LAYER:
+        for i in range(size):
+            out[row, i] = rounded((load(x[row, i]) - mean) * inverse * load(weight[i]) + load(bias[i]), out)
+    else:
+        for i in range(size):
+            out[row, i] = rounded(load(x[row, i]) * inverse * load(weight[i]), out)
 
 
 @exact(forceinline=True)
@@ -26,34 +38,34 @@ def _add_row(x, delta, row):
 
 
 @exact
-def rms_norm(x, weight, eps, out):
-    """`out` = RMSNorm of `x`, both `[T, size]`."""
+def normalize(x, norm, eps, out):
+    """`out` = the norm of `x`, both `[T, size]`."""
     for row in range(len(x)):
-        _norm_row(x, row, weight, eps, out)
+        _norm_row(x, row, norm, eps, out)
 
 
 @exact(parallel=True)
-def rms_norm_of_many(x, weight, eps, out):
-    """`rms_norm`, on all threads."""
+def normalize_many(x, norm, eps, out):
+    """`normalize`, on all threads."""
     for row in numba.prange(len(x)):
-        _norm_row(x, row, weight, eps, out)
+        _norm_row(x, row, norm, eps, out)
 
 
 @exact
-def add_rms_norm(x, delta, weight, eps, out):
-    """x += delta; then `rms_norm` of it."""
+def add_normalize(x, delta, norm, eps, out):
+    """x += delta; then `normalize` it."""
     for row in range(len(x)):
         _add_row(x, delta, row)
-        _norm_row(x, row, weight, eps, out)
+        _norm_row(x, row, norm, eps, out)
 
 
 @exact(parallel=True)
-def add_rms_norm_of_many(x, delta, weight, eps, out):
-    """`add_rms_norm`, on all threads."""
+def add_normalize_many(x, delta, norm, eps, out):
+    """`add_normalize`, on all threads."""
     for row in numba.prange(len(x)):
         _add_row(x, delta, row)
-        _norm_row(x, row, weight, eps, out)
+        _norm_row(x, row, norm, eps, out)
 
 
-rms_norm, rms_norm_of_many = keep_compiled(rms_norm), keep_compiled(rms_norm_of_many)
-add_rms_norm, add_rms_norm_of_many = keep_compiled(add_rms_norm), keep_compiled(add_rms_norm_of_many)
+normalize, normalize_many = keep_compiled(normalize), keep_compiled(normalize_many)
+add_normalize, add_normalize_many = keep_compiled(add_normalize), keep_compiled(add_normalize_many)

@@ -19,6 +19,12 @@ class FusedOperators:
         fits = x.shape[-1] <= MOST_SIZE
         return add_rms_norm(x, delta, weight, eps) if fits else PLAIN.add_rms_norm(x, delta, weight, eps)
 
+    def layer_norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        return PLAIN.layer_norm(x, weight, bias, eps)
+
+    def add_layer_norm(self, x: Tensor, delta: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        return PLAIN.add_layer_norm(x, delta, weight, bias, eps)
+
     def gated(self, x: Tensor, activation: str) -> Tensor:
         return act_mul(x, activation) if activation in GATES else PLAIN.gated(x, activation)
 

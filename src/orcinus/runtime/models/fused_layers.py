@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from orcinus.runtime.attention.cpu import CpuAttention
 from orcinus.runtime.attention.port import Angles
@@ -21,10 +21,11 @@ from orcinus.runtime.cpu_kernels.decode_layer import STAGES, decode_layers
 from orcinus.runtime.cpu_kernels.elements import array
 from orcinus.runtime.cpu_kernels.gated import KINDS
 from orcinus.runtime.cpu_kernels.layer_table import form, table_row
-from orcinus.runtime.cpu_kernels.operators import CpuOperators
+from orcinus.runtime.cpu_kernels.norm import RMS
+from orcinus.runtime.cpu_kernels.operators import CpuOperators, NormArrays, layer_norm_arrays, rms_norm_arrays
 from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.kv_cache import LayerKV
-from orcinus.runtime.models.layer import Layer, RMSNorm, SelfAttention
+from orcinus.runtime.models.layer import Layer, LayerNorm, Norm, RMSNorm, SelfAttention
 from orcinus.runtime.models.linear import Linear
 from orcinus.runtime.models.mlp import MLP
 from orcinus.runtime.models.spec import DecoderSpec
@@ -85,21 +86,24 @@ def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
     """What is a layer's own, in the order of the kernel's arguments."""
     attention, mlp = layer.attention, layer.mlp
     assert isinstance(mlp, MLP), "as `can_fuse` found"
-    assert isinstance(layer.attention_norm, RMSNorm), "as `can_fuse` found"
-    dtype = layer.attention_norm.dtype
-    heads = attention.heads.num_heads, _weight(attention.q_norm, dtype), _weight(attention.k_norm, dtype)
+    assert isinstance(layer.attention_norm, Norm), "as `can_fuse` found"
+    none = array(torch.empty(0, dtype=layer.attention_norm.dtype))
+    heads = [none if norm is None else array(norm.weight.data) for norm in (attention.q_norm, attention.k_norm)]
     return (
-        _weight(layer.attention_norm, dtype),
+        _norm(layer.attention_norm, none),
         _product(attention.qkv),
+        attention.heads.num_heads,
         *heads,
         _product(attention.out),
-        _weight(layer.attention_post_norm, dtype),
-        _weight(layer.mlp_norm, dtype),
+        _norm(layer.attention_post_norm, none),
+        int(layer.parallel),
+        _norm(layer.mlp_norm, none),
         _product(mlp.up),
+        int(mlp.gated),
         KINDS[mlp.activation],
         mlp.down.weight.shape[1],
         _product(mlp.down),
-        _weight(layer.mlp_post_norm, dtype),
+        _norm(layer.mlp_post_norm, none),
         np.float32(spec.norm_eps),
         np.float32(layer.multiplier),
     )
@@ -107,9 +111,8 @@ def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
 
 def can_fuse(spec: DecoderSpec, layers: Sequence[Layer], ranks: int) -> bool:
     """Whether the kernel knows how these layers compute: it has a part of the decoder's switches."""
-    known = spec.norm == "rms" and spec.norm_inputs and not spec.parallel and spec.clip_qkv is None
-    heads = spec.qk_norm in (None, "head")
-    return known and heads and ranks == 1 and all(map(_is_known, layers))
+    known = spec.norm_inputs and spec.clip_qkv is None and spec.qk_norm in (None, "head")
+    return known and ranks == 1 and all(map(_is_known, layers))
 
 
 def _is_known(layer: Layer) -> bool:
@@ -118,7 +121,7 @@ def _is_known(layer: Layer) -> bool:
         return False
     linears = attention.qkv, attention.out, mlp.up, mlp.down
     ours = type(attention.attend) is CpuAttention and type(mlp.operators) is CpuOperators
-    return ours and mlp.gated and mlp.activation in KINDS and all(map(_has_kernel, linears))
+    return ours and mlp.activation in KINDS and all(map(_has_kernel, linears))
 
 
 def _has_kernel(linear: Linear) -> bool:
@@ -135,6 +138,8 @@ def _product(linear: Linear) -> tuple[Any, ...]:
     return linear.weight.arguments(linear.bias)
 
 
-def _weight(norm: object, dtype: torch.dtype) -> Array:
-    """A norm's weight; an empty array if there is no norm."""
-    return array(norm.weight.data) if isinstance(norm, RMSNorm) else array(torch.empty(0, dtype=dtype))
+def _norm(norm: nn.Module | None, none: Array) -> NormArrays:
+    """A norm as kernels take it; with an empty weight if there is none."""
+    if isinstance(norm, LayerNorm):
+        return layer_norm_arrays(norm.size, norm.weight, norm.bias, norm.dtype)
+    return rms_norm_arrays(norm.weight) if isinstance(norm, RMSNorm) else (RMS, none, none)

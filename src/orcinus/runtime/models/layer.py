@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from orcinus.runtime.attention.port import Angles, Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
@@ -33,7 +32,7 @@ class Norm(nn.Module):
 
     def __init__(self, make: Factory, spec: DecoderSpec, size: int) -> None:
         super().__init__()
-        self.operators, self.eps, self.offset, self.shape = make.operators, spec.norm_eps, spec.norm_offset, (size,)
+        self.operators, self.eps, self.offset, self.size = make.operators, spec.norm_eps, spec.norm_offset, size
         self.dtype = torch.float32 if spec.norm_offset else make.dtype
 
     def pieces(self, kind: str) -> list[Piece]:
@@ -65,10 +64,9 @@ class LayerNorm(Norm):
 
     def forward(self, x: Tensor, delta: Tensor | None = None) -> Tensor:
         """The norm of `x` `[T, size]`, after adding `delta` in place."""
-        x = x if delta is None else x.add_(delta)
-        if x.dtype is not self.dtype:
-            return F.layer_norm(x.float(), self.shape, self.weight, self.bias, self.eps).to(x.dtype)
-        return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        if delta is None:
+            return self.operators.layer_norm(x, self.weight, self.bias, self.eps)
+        return self.operators.add_layer_norm(x, delta, self.weight, self.bias, self.eps)
 
 
 NORMS = {"rms": RMSNorm, "layer": LayerNorm}
