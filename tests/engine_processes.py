@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,9 @@ def engine_processes(parent: int) -> list[EngineProcess]:
     """The engines that a process started, the oldest first."""
     found = []
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        if MODULE in words:
-            address, _, name = words[words.index(MODULE) + 1 :][:3]
-            found.append(EngineProcess(int(pid), address, name))
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if MODULE in words:
+                address, _, name = words[words.index(MODULE) + 1 :][:3]
+                found.append(EngineProcess(int(pid), address, name))
     return found

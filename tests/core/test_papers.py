@@ -184,7 +184,7 @@ def chunked_only(tau: int) -> Select:
 
     def select(machine: Machine) -> Planned:
         nonlocal launched
-        decodes = [(r, 1) for r in machine.free_to_run if r.prompt_left == 0]
+        decodes = [(r, 1) for r in machine.free_to_run if r.prompt_left == 0][: machine.max_bs]
         batch = decodes if decodes and launched % 2 else chunks(machine, tau, 0) or decodes
         launched += bool(batch)
         return batch

@@ -22,11 +22,13 @@ from orcinus.config import QUANTIZATIONS, EngineConfig
 from orcinus.errors import ConfigError
 from orcinus.plan import make_plan
 from orcinus.runtime import int8_weights
+from orcinus.runtime.checkpoint import outline
 from orcinus.runtime.cpu_kernels.elements import ZERO
 from orcinus.runtime.cpu_kernels.quantized_rows import dequantize_rows, quantize_rows
 from orcinus.runtime.int8_weights import FULL, REDUCED, Int8Weight, largest_int8, quantize_weight
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart
 from orcinus.runtime.models import Linear
+from orcinus.runtime.parallel.rank_sizes import rank_sizes
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from orcinus.runtime.rounded_weights import Rounded8
 from tests.product import part
@@ -245,6 +247,8 @@ def test_a_plan_counts_the_integers(
     checkpoint: Made, name: str, made: type[Int8Weight | Rounded8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(QUANTIZED_WEIGHTS, "int8", made)
+    for known in (outline, rank_sizes):  # they would know the other one's
+        known.cache_clear()
     config = EngineConfig(
         model=checkpoint(name)[1], quantization="int8", dtype="bfloat16", attention="reference", max_model_len=32
     )

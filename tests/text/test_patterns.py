@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from orcinus.errors import ModelError, RequestError
 from orcinus.text import patterns, tokenizer_files
-from orcinus.text.patterns import check_patterns, limited_matching
+from orcinus.text.patterns import check_patterns, tokenizer_errors
 from orcinus.text.tokenizer import load_tokenizer
 from tests.commands import orcinus
 from tests.product import part
@@ -147,7 +147,21 @@ def test_a_match_of_too_many_steps_fails_one_request_only(tmp_path: Path, monkey
     assert tokenizer.encode("hello")
 
 
+def test_a_text_that_a_tokenizer_cannot_read_fails_one_request_only(tmp_path: Path) -> None:
+    """Its token for unknown characters is unknown itself, which is found when one comes."""
+    folder = Path(shutil.copytree(BUNDLED, tmp_path / "model"))
+    whole = json.loads((folder / "tokenizer.json").read_bytes())
+    few = {character: place for place, character in enumerate("abc")}
+    whole["model"] |= {"vocab": few, "merges": [], "unk_token": "unknown"}
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    assert tokenizer.decode(tokenizer.encode("abc")) == "abc"
+    with pytest.raises(RequestError, match="the model's tokenizer cannot read this text: .*unknown.* not found in the vocab"):
+        tokenizer.encode("abcd")
+
+
 def test_other_errors_pass_as_they_are() -> None:
     for error in (KeyboardInterrupt, ValueError):
-        with pytest.raises(error), limited_matching():
+        with pytest.raises(error), tokenizer_errors():
             raise error

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orcinus.errors import ModelError, RequestError
+from orcinus.errors import ModelError, RequestError, one_line
 from orcinus.model_config import shown
 from orcinus.parent import python_module
 
@@ -39,14 +39,20 @@ def check_patterns(tokenizer: Any, folder: Path) -> bool:
 
 
 @contextmanager
-def limited_matching() -> Iterator[None]:
-    """Turn a `tokenizers` panic on too many steps into `RequestError`."""
+def tokenizer_errors() -> Iterator[None]:
+    """Turn what the `tokenizers` library raises on a text into `RequestError`.
+
+    It panics on too many steps, and raises bare `Exception` otherwise.
+    """
     try:
         yield
     except BaseException as error:
-        if not is_panic(error):
+        if is_panic(error):
+            said = "the tokenizer's regular expression takes too many steps on this text: shorten the text"
+            raise RequestError(said) from None
+        if type(error) is not Exception:
             raise
-        raise RequestError("the tokenizer's regular expression takes too many steps on this text: shorten the text") from None
+        raise RequestError(f"the model's tokenizer cannot read this text: {one_line(error)}") from None
 
 
 def is_panic(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from orcinus.errors import RequestError
 from orcinus.text.chat_template import TemplateRenderer
 from orcinus.text.detokenizer import NO_CHARACTER, ByteWriter, Detokenizer, PieceWriter
 from orcinus.text.generation_config import end_of_text_ids
-from orcinus.text.patterns import limited_matching
+from orcinus.text.patterns import tokenizer_errors
 from orcinus.text.reasoning import BEGIN, END
 from orcinus.text.token_names import BYTE_TOKEN, CHARACTER_BYTES, SilentTokens
 from orcinus.text.tokenizer_files import read_tokenizer
@@ -95,14 +95,14 @@ class Tokenizer:
                 raise TooManyTokens(f"{len(text)} characters are more than {2 * most} tokens")
 
     def _ids(self, text: str, **how: bool) -> list[int]:
-        with limited_matching():
+        with tokenizer_errors():
             ids: list[int] = self._tokenizer(text, **how).input_ids
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of tokens, without special ones by default; bad UTF-8 is U+FFFD."""
         how = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
-        with limited_matching():
+        with tokenizer_errors():
             text: str = self._tokenizer.decode(list(ids), **how)
         return text
 
@@ -123,7 +123,7 @@ class Tokenizer:
 
     def _decode_all(self, ids: Sequence[int]) -> str:
         """Text of all tokens, special ones included, without transformers' clean-up."""
-        with limited_matching():
+        with tokenizer_errors():
             if self._backend is None:
                 text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
             else:
@@ -242,8 +242,7 @@ class Tokenizer:
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:
         """The special tokens that the tokenizer puts before and after any text."""
-        bare: list[int] = self._tokenizer("a", add_special_tokens=False).input_ids
-        full: list[int] = self._tokenizer("a").input_ids
+        bare, full = self._ids("a", add_special_tokens=False), self._ids("a")
         start = next(at for at in range(len(full)) if full[at : at + len(bare)] == bare)
         return full[:start], full[start + len(bare) :]
 

@@ -348,6 +348,17 @@ def load_plain(folder: Path, place: MeshPlace) -> Decoder:
     return model
 
 
+def test_a_tied_head_on_a_stage_of_its_own_is_complete_with_its_matrix(folder: Callable[[str], Path]) -> None:
+    """Its bias may be read first."""
+    spec, complete = opened(folder("phi2-tied")).spec, list[str]()
+    model = Decoder(spec, REFERENCE, Factory(CPU, torch.float32, place=Mesh(1, 2).at(1)))
+    filled = model.process_when_filled(["head.bias", "embed.weight"], lambda name, linear: complete.append(name))
+    filled("head.bias")
+    assert complete == []
+    filled("embed.weight")
+    assert complete == ["head"]
+
+
 def test_the_weights_of_the_whole_checkpoint_are_checked(folder: Callable[[str], Path]) -> None:
     """What another stage misses is told by every rank."""
     checkpoint = opened(folder("qwen2"))

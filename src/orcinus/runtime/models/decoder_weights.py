@@ -109,9 +109,7 @@ class DecoderWeights(nn.Module):
 
         The parameter is one of the whole model, or a part of it; [] if none of it is here.
         """
-        owner, _, kind = name.rpartition(".")
-        if owner == "embed" and self.embed is None and self.spec.tied:
-            owner = "head"
+        owner, kind = self._owner(name), name.rpartition(".")[2]
         try:
             module = self.get_submodule(owner)
         except AttributeError:  # it is another stage's
@@ -122,6 +120,11 @@ class DecoderWeights(nn.Module):
             return module.pieces(kind)
         region = module.region if isinstance(module, Embedding) else ()
         return [Piece(getattr(module, kind).data, region)]
+
+    def _owner(self, name: str) -> str:
+        """The module that holds a parameter of the whole model: on the last of several stages a tied head has the embedding."""
+        owner = name.rpartition(".")[0]
+        return "head" if owner == "embed" and self.embed is None and self.spec.tied else owner
 
     def num_parts(self, name: str) -> int:
         """Parts of a fused layer in a tensor; 1 for other layers."""
@@ -136,10 +139,10 @@ class DecoderWeights(nn.Module):
         After its last tensor a linear layer is `complete` and gets its final form, so that few plain weights take memory at a
         time.
         """
-        linears, left = self.linears(), Counter(name.rpartition(".")[0] for name in names)
+        linears, left = self.linears(), Counter(map(self._owner, names))
 
         def filled(name: str) -> None:
-            owner = name.rpartition(".")[0]
+            owner = self._owner(name)
             left[owner] -= 1
             if not left[owner] and owner in linears:
                 complete(owner, linears[owner])
