@@ -72,7 +72,7 @@ def _find_rows(table, head, kv_heads, block_size, begin, end, rows):
 
 
 @exact(forceinline=True)
-def _score(query, dim, keys, values, scales, rows, begin, count, hidden, scale, cap, scores):
+def _score(query, dim, keys, values, scales, rows, starts, begin, count, hidden, scale, cap, scores):
     """s = scale · q · keysᵀ for `count` tokens from place `begin` of the piece.
 
     The first `hidden` ones and other lanes get NOTHING.
@@ -82,12 +82,13 @@ def _score(query, dim, keys, values, scales, rows, begin, count, hidden, scale, 
     token = np.int64(0)
     while token < lanes:
         squares = np.int64(SQUARES if token + SQUARES * LANES <= lanes else 1)
-        end = min(token + squares * LANES, count)
-        fetch_rows(values, rows, begin + token, begin + end, dim)
         g = np.int64(0)
         while g < group:
             queries = np.int64(QUERIES if g + QUERIES <= group else 1)
-            dots(query, g * steps, queries, keys, rows, begin + token, squares, dim, scale, scores, g * KEYS + token, KEYS)
+            dots(
+                query, g * steps, queries, keys, values, starts, begin + token, squares, dim, scale, scores, g * KEYS + token,
+                KEYS, g == 0,
+            )  # fmt: skip
             g += queries
         token += squares * LANES
     for query_at in range(group):
@@ -105,7 +106,7 @@ def _score(query, dim, keys, values, scales, rows, begin, count, hidden, scale, 
 
 
 @exact(forceinline=True)
-def _accumulate(weights, factors, scaled, keys, values, scales, rows, begin, count, sums, totals):
+def _accumulate(weights, factors, scaled, keys, values, scales, rows, starts, begin, count, sums, totals):
     """acc += p · values; l += sum p. `factors` and `scaled` are room for p as factors, and with values' scales."""
     (group, dim), unused = sums.shape, np.int64(len(sums))
     whole, token, lanes = dim // LANES * LANES, np.int64(0), (count + LANES - 1) // LANES * LANES
@@ -119,24 +120,23 @@ def _accumulate(weights, factors, scaled, keys, values, scales, rows, begin, cou
             copy_weights(scaled, 0, lanes, factors, query_at * factors.shape[1])
     while token < count:
         tokens, first = min(AHEAD, count - token), begin + token
-        fetch_rows(keys, rows, first + KEYS, min(first + tokens + KEYS, len(rows)), dim)
         g = np.int64(0)
         while g < group:
             queries = np.int64(QUERIES if g + QUERIES <= group else 1)
-            column = np.int64(0)
+            column, ahead = np.int64(0), np.int64(KEYS if g == 0 and first + KEYS + AHEAD <= len(starts) else 0)
             while column < dim:
                 total, at = g if column == 0 else unused, g * KEYS + token
                 if column < whole:
                     vectors = np.int64(VECTORS if column + VECTORS * LANES <= whole else 1)
                     add_weighted(
-                        weights, at, KEYS, queries, factors, values, rows, first, tokens, column, dim, vectors, sums,
-                        g * dim + column, totals, total,
+                        weights, at, KEYS, queries, factors, values, keys, starts, first, tokens, column, dim, vectors, sums,
+                        g * dim + column, totals, total, ahead,
                     )  # fmt: skip
                     column += vectors * LANES
                 else:
                     add_weighted_numbers(
-                        weights, at, KEYS, queries, factors, values, rows, first, tokens, column, dim, np.int64(1), sums,
-                        g * dim + column, totals, total,
+                        weights, at, KEYS, queries, factors, values, keys, starts, first, tokens, column, dim, np.int64(1),
+                        sums, g * dim + column, totals, total, np.int64(0),
                     )  # fmt: skip
                     column += 1
             g += queries
@@ -156,14 +156,15 @@ def _attend_piece(qkv, kv, table, request, head, begin, end, scale, cap, sums, p
     _find_rows(table, head, kv_heads, block_size, begin, end, rows)
     if hidden:  # its block may be another's by now
         rows[0] = rows[1]
-    fetch_rows(keys, rows, 0, min(KEYS, end - begin), dim)
+    starts = rows * dim
+    fetch_rows(keys, starts, 0, min(KEYS, end - begin), dim)
     for g in range(group):
         copy_factors(qkv[request, (head * group + g) * dim : (head * group + g + 1) * dim], query[g])
     sums[:], totals[:], peaks[:] = F32(0), F32(0), LEAST
     at = begin
     while at < end:
         count = min(end, (at // KEYS + 1) * KEYS) - at
-        _score(query, dim, keys, values, key_scales, rows, at - begin, count, hidden, scale, cap, scores)
+        _score(query, dim, keys, values, key_scales, rows, starts, at - begin, count, hidden, scale, cap, scores)
         hidden = 0
         for g in range(group):
             shrink = row_softmax(scores, g * KEYS, (count + LANES - 1) // LANES * LANES, peaks, g)
@@ -172,7 +173,7 @@ def _attend_piece(qkv, kv, table, request, head, begin, end, scale, cap, sums, p
                 row = sums[g]
                 for d in range(dim):
                     row[d] *= shrink
-        _accumulate(scores, factors, scaled, keys, values, value_scales, rows, at - begin, count, sums, totals)
+        _accumulate(scores, factors, scaled, keys, values, value_scales, rows, starts, at - begin, count, sums, totals)
         at += count
 
 

@@ -1,8 +1,11 @@
 """Products of a few queries with the keys of tokens, and of weights with their values, with sums in registers.
 
-Arrays are contiguous and seen as flat: an `at` counts numbers from the first. Tokens lie anywhere: `rows` says which row of
-keys or values each one is. The order of sums is that of `online_softmax`. So that a score is one chain of additions, its lane
-is a token: squares of keys are transposed in registers, which costs less than adding up lanes for each score.
+Arrays are contiguous and seen as flat: an `at` counts numbers from the first. Tokens lie anywhere: `starts` says where each
+one's row of keys or values begins. The order of sums is that of `online_softmax`. So that a score is one chain of additions,
+its lane is a token: squares of keys are transposed in registers, which costs less than adding up lanes for each score.
+
+A processor foresees what is read next only within a page of memory, so kernels ask for it: values while they read keys, and
+the next keys while they read values. They ask line by line, because many at once would keep others from being read.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
@@ -62,45 +65,64 @@ def data_of(context, builder, signature, arguments, places):
     return (context.make_array(signature.args[at])(context, builder, arguments[at]).data for at in places)
 
 
+def _per_line(data):
+    """Numbers of a cache line, for a pointer to the first one."""
+    return LINE // (4 if data.type.pointee == FLOAT else data.type.pointee.width // 8)
+
+
+def _fetch_new_lines(builder, data, firsts, at, wanted):
+    """If wanted, ask for place `at` of rows that begin at these places, whenever it is the first of a line."""
+    new = builder.icmp_signed("==", builder.and_(at, INDEX(_per_line(data) - 1)), INDEX(0))
+    with builder.if_then(builder.and_(wanted, new)):
+        for first in firsts:
+            fetch(builder, builder.gep(data, [builder.add(first, at)]))
+
+
+def _fetch_part(builder, data, first, count):
+    """Ask for `count` numbers from place `first`."""
+    for place in range(0, count, _per_line(data)):
+        fetch(builder, builder.gep(data, [builder.add(first, INDEX(place))]))
+
+
 @intrinsic
-def fetch_rows(_, x, rows, begin, end, size):
-    """Ask for rows[begin:end] of keys or values: a processor foresees what is read next only within a page of memory."""
+def fetch_rows(_, x, starts, begin, end, size):
+    """Ask for the rows of tokens [begin, end)."""
 
     def generate(context, builder, signature, arguments):
         _, _, begin, end, size = arguments
-        data, rows = data_of(context, builder, signature, arguments, (0, 1))
-        numbers = 8 * LINE // x.dtype.bitwidth
+        data, starts = data_of(context, builder, signature, arguments, (0, 1))
+        numbers = _per_line(data)
         with cgutils.for_range_slice(builder, begin, end, INDEX(1), intp=INDEX) as (at, _):
-            first = builder.mul(builder.load(builder.gep(rows, [at])), size)
+            first = builder.load(builder.gep(starts, [at]))
             last = builder.add(first, size)
             with cgutils.for_range_slice(builder, first, last, INDEX(2 * numbers), intp=INDEX) as (place, _):
                 fetch(builder, builder.gep(data, [place]))
                 fetch(builder, builder.gep(data, [builder.add(place, INDEX(numbers))]))
         return context.get_dummy_value()
 
-    return types.void(x, rows, types.int64, types.int64, types.int64), generate
+    return types.void(x, starts, types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
-def dots(_, query, query_at, queries, keys, rows, row_at, squares, size, scale, scores, score_at, score_step):
-    """scores[q, t] = scale · query[q] · keys[rows[t]] for 1 or QUERIES queries, and 1 or SQUARES vectors of tokens.
+def dots(
+    _, query, query_at, queries, keys, values, starts, first_token, squares, size, scale, scores, score_at, score_step, ask
+):
+    """scores[q, t] = scale · query[q] · key of t for 1 or QUERIES queries, and 1 or SQUARES vectors of tokens.
 
-    Rows of `keys` have `size` numbers, those of `query` their factors, rows of `scores` have `score_step`.
+    Rows of `keys` have `size` numbers, those of `query` their factors, rows of `scores` have `score_step`. If `ask`, the memory
+    is asked for these tokens' values meanwhile.
     """
     words = query.dtype == types.uint32
     each = 2 if words else 1  # numbers of a factor
 
     def generate(context, builder, signature, arguments):
-        _, query_at, queries, _, _, row_at, squares, size, scale, _, score_at, score_step = arguments
-        query, keys, rows, scores = data_of(context, builder, signature, arguments, (0, 3, 4, 9))
+        _, query_at, queries, _, _, _, first_token, squares, size, scale, _, score_at, score_step, ask = arguments
+        query, keys, values, starts, scores = data_of(context, builder, signature, arguments, (0, 3, 4, 5, 10))
         whole = builder.mul(builder.sdiv(size, INDEX(each * LANES)), INDEX(each * LANES))
         steps = builder.sdiv(builder.add(size, INDEX(each - 1)), INDEX(each))
 
         def case(queries, squares):
-            firsts = [
-                builder.mul(builder.load(builder.gep(rows, [builder.add(row_at, INDEX(t))])), size)
-                for t in range(squares * LANES)
-            ]
+            firsts = [builder.load(builder.gep(starts, [builder.add(first_token, INDEX(t))])) for t in range(squares * LANES)]
             asked = [builder.add(query_at, builder.mul(steps, INDEX(q))) for q in range(queries)]
             sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(squares)] for _ in range(queries)]
             for place in (place for line in sums for place in line):
@@ -115,6 +137,7 @@ def dots(_, query, query_at, queries, keys, rows, row_at, squares, size, scale, 
                 for square in range(squares):
                     in_order(builder)
                     mine = firsts[square * LANES : (square + 1) * LANES]
+                    _fetch_new_lines(builder, values, mine, d, ask)
                     read = [read_factors(builder, keys, builder.add(first, d), words=words) for first in mine]
                     for place, column in enumerate(transposed(builder, read)):
                         add(square, builder.add(builder.sdiv(d, INDEX(each)), INDEX(place)), column)
@@ -136,7 +159,7 @@ def dots(_, query, query_at, queries, keys, rows, row_at, squares, size, scale, 
         return context.get_dummy_value()
 
     at = types.int64
-    return types.void(query, at, at, keys, rows, at, at, at, types.float32, scores, at, at), generate
+    return types.void(query, at, at, keys, values, starts, at, at, at, types.float32, scores, at, at, types.boolean), generate
 
 
 def _places(builder, base, starts, kind, count):
@@ -145,40 +168,50 @@ def _places(builder, base, starts, kind, count):
     return [builder.bitcast(builder.gep(base, [at]), kind.as_pointer()) for at in numbers]
 
 
+def _read_values(builder, values, begins, offset, lanes):
+    """A vector of one token's values, or words of two tokens' values."""
+    places = [builder.add(first, INDEX(offset)) for first in begins]
+    if len(places) == 1:
+        return read_vector(builder, values, places[0], lanes)
+    return read_pair(builder, *((values, place) for place in places), lanes)
+
+
 def _adding(lanes, most):
     """`add_weighted` for vectors of so many numbers, 1 or `most` of them at once."""
     kind = ir.VectorType(FLOAT, lanes)
 
     @intrinsic
     def add(
-        _, weights, weight_at, weight_step, queries, factors, values, rows, row_at, tokens, column, size, vectors, sums,
-        sum_at, totals, total_at,
+        _, weights, weight_at, weight_step, queries, factors, values, keys, starts, first_token, tokens, column, size, vectors,
+        sums, sum_at, totals, total_at, ahead,
     ):  # fmt: skip
         together = 2 if factors.dtype == types.uint32 else 1  # tokens of a factor
 
         def generate(context, builder, signature, arguments):
-            weights, factors, values, rows, sums, totals = data_of(context, builder, signature, arguments, (0, 4, 5, 6, 12, 14))
-            weight_at, weight_step, queries, row_at, tokens, column, size, vectors, sum_at, total_at = (
-                arguments[at] for at in (1, 2, 3, 7, 8, 9, 10, 11, 13, 15)
+            weights, factors, values, keys, starts, sums, totals = data_of(
+                context, builder, signature, arguments, (0, 4, 5, 6, 7, 13, 15)
             )
+            weight_at, weight_step, queries, first_token, tokens, column, size, vectors, sum_at, total_at, ahead = (
+                arguments[at] for at in (1, 2, 3, 8, 9, 10, 11, 12, 14, 16, 17)
+            )
+            asks = builder.icmp_signed(">", ahead, INDEX(0))
             steps = builder.sdiv(builder.add(tokens, INDEX(together - 1)), INDEX(together))
 
             def case(queries, vectors):
-                starts = [builder.add(sum_at, builder.mul(size, INDEX(q))) for q in range(queries)]
-                places = _places(builder, sums, starts, kind, vectors)
+                lines = [builder.add(sum_at, builder.mul(size, INDEX(q))) for q in range(queries)]
+                places = _places(builder, sums, lines, kind, vectors)
                 places += [builder.gep(totals, [builder.add(total_at, INDEX(q))]) for q in range(queries)]
                 kept = in_registers(builder, places)
                 with cgutils.for_range(builder, steps, intp=INDEX) as loop:
                     token = builder.mul(loop.index, INDEX(together))
                     begins = []
                     for n in range(together):
-                        row = builder.load(builder.gep(rows, [builder.add(row_at, builder.add(token, INDEX(n)))]))
-                        begins.append(builder.add(builder.mul(row, size), column))
-                    places_of = [[builder.add(first, INDEX(lanes * v)) for first in begins] for v in range(vectors)]
-                    if together == 2:
-                        read = [read_pair(builder, (values, one), (values, other), lanes) for one, other in places_of]
-                    else:
-                        read = [read_vector(builder, values, at, lanes) for (at,) in places_of]
+                        here = builder.add(first_token, builder.add(token, INDEX(n)))
+                        begins.append(builder.add(builder.load(builder.gep(starts, [here])), column))
+                        with builder.if_then(asks):
+                            first = builder.add(builder.load(builder.gep(starts, [builder.add(here, ahead)])), column)
+                            _fetch_part(builder, keys, first, vectors * lanes)
+                    read = [_read_values(builder, values, begins, lanes * v, lanes) for v in range(vectors)]
                     for q in range(queries):
                         at = builder.add(builder.add(weight_at, token), builder.mul(weight_step, INDEX(q)))
                         total = kept[queries * vectors + q]
@@ -195,13 +228,14 @@ def _adding(lanes, most):
             return context.get_dummy_value()
 
         at = types.int64
-        numbers = (weights, at, at, at, factors, values, rows, at, at, at, at, at, sums, at, totals, at)
+        numbers = (weights, at, at, at, factors, values, keys, starts, at, at, at, at, at, sums, at, totals, at, at)
         return types.void(*numbers), generate
 
     return add
 
 
-# sums[q, column : column + vectors · lanes] += sum over t < tokens of factors[q, t] · values[rows[t]]; totals[q] += sum of
+# sums[q, column : column + vectors · lanes] += sum over t < tokens of factors[q, t] · value of t; totals[q] += sum of
 # weights[q, t]. Rows of `values` and `sums` have `size` numbers, those of `weights` `weight_step` (even), and those of
-# `factors` as many factors. A word takes two tokens: behind an odd number of them is one more weight, 0.
+# `factors` as many factors. A word takes two tokens: behind an odd number of them is one more weight, 0. If `ahead` is not 0,
+# the memory is asked for the keys of tokens that come so many later.
 add_weighted, add_weighted_numbers = _adding(LANES, VECTORS), _adding(1, 1)
