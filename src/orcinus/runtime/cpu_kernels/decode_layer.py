@@ -23,6 +23,7 @@ from orcinus.runtime.cpu_kernels import decode_attention, heads, norm
 from orcinus.runtime.cpu_kernels import gated as activations
 from orcinus.runtime.cpu_kernels.elements import MANY, load, rounded
 from orcinus.runtime.cpu_kernels.layer_table import of_layer
+from orcinus.runtime.cpu_kernels.norm import add_row
 from orcinus.runtime.cpu_kernels.products import multiply
 from orcinus.runtime.cpu_kernels.vectors import INDEX
 
@@ -78,13 +79,6 @@ def _add_norm(x, delta, norm, eps, out):
 
 
 @exact(forceinline=True)
-def _add(out, other):
-    for row in range(len(out)):
-        for i in range(out.shape[1]):
-            out[row, i] = rounded(load(out[row, i]) + load(other[row, i]), out)
-
-
-@exact(forceinline=True)
 def _scale(out, norm, eps, multiplier):
     """An output as it is added to the residual stream: normalised and multiplied in place, if the model does so."""
     if len(norm[1]):
@@ -97,11 +91,11 @@ def _scale(out, norm, eps, multiplier):
 
 
 @exact(forceinline=True)
-def _activate(x, gated_by_half, kind, out):
+def _activate(x, has_gate, kind, out):
     """act(gate) · up, or act(up)."""
-    if gated_by_half and x.size >= MANY:
+    if has_gate and x.size >= MANY:
         gated_of_many(x, out, kind)
-    elif gated_by_half:
+    elif has_gate:
         gated(x, out, kind)
     elif x.size >= MANY:
         activated_of_many(x, out, kind)
@@ -160,7 +154,8 @@ def _decode_layer(
     begin = _lap(ticks, DOWN, begin)
     _scale(delta, mlp_post_norm, eps, multiplier)
     if parallel:
-        _add(delta, attended)
+        for row in range(rows):
+            add_row(delta, attended, row)
     _lap(ticks, NORMS, begin)
 
 

@@ -1,6 +1,7 @@
 """RMSNorm and LayerNorm, and the same after adding to the residual stream.
 
-A norm is its kind, weight `[size]` and bias `[size]`. RMSNorm (Zhang and Sennrich, 2019) reads no bias.
+A norm is its kind, weight `[size]` and bias `[size]`. RMSNorm (Zhang and Sennrich, 2019) reads no bias; LayerNorm is that
+of Ba et al. (2016).
 """
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
@@ -32,7 +33,8 @@ def _norm_row(x, row, norm, eps, out):
 
 
 @exact(forceinline=True)
-def _add_row(x, delta, row):
+def add_row(x, delta, row):
+    """A row of x += delta."""
     for i in range(x.shape[1]):
         x[row, i] = rounded(load(x[row, i]) + load(delta[row, i]), x)
 
@@ -55,7 +57,7 @@ def normalize_many(x, norm, eps, out):
 def add_normalize(x, delta, norm, eps, out):
     """x += delta; then `normalize` it."""
     for row in range(len(x)):
-        _add_row(x, delta, row)
+        add_row(x, delta, row)
         _norm_row(x, row, norm, eps, out)
 
 
@@ -63,7 +65,7 @@ def add_normalize(x, delta, norm, eps, out):
 def add_normalize_many(x, delta, norm, eps, out):
     """`add_normalize`, on all threads."""
     for row in numba.prange(len(x)):
-        _add_row(x, delta, row)
+        add_row(x, delta, row)
         _norm_row(x, row, norm, eps, out)
 
 

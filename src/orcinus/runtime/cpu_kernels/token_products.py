@@ -170,10 +170,10 @@ def _places(builder, base, starts, kind, count):
 
 def _read_values(builder, values, begins, offset, lanes):
     """A vector of one token's values, or words of two tokens' values."""
-    places = [builder.add(first, INDEX(offset)) for first in begins]
-    if len(places) == 1:
-        return read_vector(builder, values, places[0], lanes)
-    return read_pair(builder, *((values, place) for place in places), lanes)
+    first, *second = (builder.add(begin, INDEX(offset)) for begin in begins)
+    if not second:
+        return read_vector(builder, values, first, lanes)
+    return read_pair(builder, (values, first), (values, second[0]), lanes)
 
 
 def _adding(lanes, most):
