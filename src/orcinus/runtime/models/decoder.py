@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from orcinus.runtime.attention.port import Angles, Attention, Heads
+from orcinus.runtime.attention.port import Attention, Heads
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.linear_weight import Split, SplitKind, SplitPart, share
 from orcinus.runtime.models.decoder_weights import DecoderWeights
@@ -26,6 +26,7 @@ from orcinus.runtime.models.fused_layers import FusedLayers, can_fuse
 from orcinus.runtime.models.layer import NORMS, Layer
 from orcinus.runtime.models.linear import Factory, Linear, PlainWeight, Shards
 from orcinus.runtime.models.mlp import MLP
+from orcinus.runtime.models.rotary_angles import RotaryAngles
 from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.pack import PackedBatch
 from orcinus.runtime.parallel.stages import check_mesh, stage_layers
@@ -53,9 +54,7 @@ class Decoder(DecoderWeights):
         )
         self.decode_layers: FusedLayers | None = None  # the same layers, for batches of decodes alone
         self.kv_groups = spec.kv_groups[self.stage.start : self.stage.stop]
-        self.frequencies = [  # no parameters: not loaded
-            torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=make.device) for rope in spec.ropes
-        ]
+        self.angles = [RotaryAngles(rope, make.dtype, make.device) for rope in spec.ropes]
         self.norm = NORMS[spec.norm](make, spec, spec.hidden_size) if last else None
         self.head = self._make_head(make) if last else None
 
@@ -119,8 +118,7 @@ class Decoder(DecoderWeights):
         positions = batches[0].positions
         if x is None:
             x = self._embedded(batches[0].tokens, positions)
-        scales = [rope.scale for rope in self.spec.ropes]
-        angles = [_angles(positions, *rope, x.dtype) for rope in zip(self.frequencies, scales, strict=True)]
+        angles = [angles_of(positions) for angles_of in self.angles]
         if self.decode_layers is not None and len(batches[0].sources) == len(positions) and not batches[0].adapters:
             hidden = self.decode_layers(batches, kv, x, angles)
             return hidden if rows is None else hidden.index_select(0, rows)
@@ -160,12 +158,3 @@ class Decoder(DecoderWeights):
             logits.mul_(self.spec.logit_multiplier)
         cap = self.spec.logit_soft_cap
         return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
-
-
-def _angles(positions: Tensor, frequencies: Tensor, scale: float, dtype: torch.dtype) -> Angles:
-    """Cosine and sine of every position, each `[T, rotated dimensions / 2]`, computed in float32."""
-    angles = positions[:, None].float() * frequencies
-    cos, sin = angles.cos(), angles.sin()
-    if scale != 1:
-        cos, sin = cos.mul_(scale), sin.mul_(scale)
-    return cos.to(dtype), sin.to(dtype)
