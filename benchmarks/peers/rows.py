@@ -1,6 +1,7 @@
 """All rows of docs/peers.md: many workloads and models through Orcinus and other engines, in one command.
 
     python benchmarks/peers/rows.py --write docs/peers.md [--minutes 25] [--repeats 3] [--only float32]
+        [--without vllm]
 
 Rows with the same model and limits are measured by peers that are loaded once. The order is that of weight: when the minutes
 are over, no further row begins, and the page says which are missing. After each row the page is written again.
@@ -102,9 +103,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=25.0, help="no row begins after these")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", metavar="WORDS", help="rows whose options have these words alone")
+    parser.add_argument("--without", default="", metavar="PEER", help="leave out this engine, and rows that have no other one")
     options = parser.parse_args(words)
     interrupt.raise_exception()
-    chosen = chosen_rows(options.only)
+    chosen = chosen_rows(options.only, options.without)
     if not chosen:
         parser.error(f"no row has {options.only!r} among its options")
     found, missing = measure_rows(chosen, options)
@@ -113,10 +115,24 @@ def main(words: Sequence[str] | None = None) -> int:
     return interrupt.STATUS if found and not found[-1].result.complete else int(bool(missing) or any(map(_lacks, found)))
 
 
-def chosen_rows(only: str) -> list[list[str]]:
-    """The words of rows that are measured together, for each group; only rows that have these words."""
-    groups = [[f"{shared} {own}" for own in rows if only in f"{shared} {own}"] for shared, rows in GROUPS]
-    return [group for group in groups if group]
+def chosen_rows(only: str, without: str = "") -> list[list[str]]:
+    """The words of rows that are measured together, for each group.
+
+    Only rows that have the words `only`, and another engine than Orcinus and `without`, which they do not have.
+    """
+    groups = [[_left(f"{shared} {own}", without) for own in rows if only in f"{shared} {own}"] for shared, rows in GROUPS]
+    return [left for group in groups if (left := [row for row in group if row])]
+
+
+def _left(row: str, without: str) -> str:
+    """A row's words without an engine; none if only Orcinus is left."""
+    peers = [peer for peer in _peers_of(row) if peer != without]
+    return re.sub(r"--peers \S+", f"--peers {','.join(peers)}", row) if peers != [BASE] else ""
+
+
+def _peers_of(row: str) -> list[str]:
+    words = row.split()
+    return words[words.index("--peers") + 1].split(",")
 
 
 def measure_rows(groups: Sequence[Sequence[str]], options: argparse.Namespace) -> tuple[list[Row], list[str]]:

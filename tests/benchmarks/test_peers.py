@@ -478,5 +478,13 @@ def test_every_row_of_the_page_can_be_asked_for() -> None:
         rows.main(["--only", "no such words"])
 
 
+def test_an_engine_can_be_left_out_with_the_rows_that_have_no_other() -> None:
+    """vLLM's bfloat16 takes minutes for a row on processors without products for it."""
+    left = [parsed(row).peers for group in rows.chosen_rows("", "vllm") for row in group]
+    assert left, "llama.cpp and transformers have rows"
+    assert all("vllm" not in peers and len(peers) > 1 for peers in left)
+    assert rows.chosen_rows("", "") == rows.chosen_rows("")
+
+
 def parsed(words: str) -> Any:
     return run.parse(words.split())
