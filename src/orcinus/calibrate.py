@@ -1,9 +1,10 @@
 """Measures iteration times of the real engine, for simulations of it.
 
 Every cell of the design runs decodes of some requests beside prompts of others. Batches differ in size, context and share
-of prompts, so that the costs can be told apart. Cells run in random order, several times, so that another program that is
-busy for a while spoils some iterations of many cells, and all iterations of none. One reference cell runs before and
-after all others: if its times differ, or if other programs use the cores, the calibration is marked as doubtful.
+of prompts, so that the costs can be told apart; some begin after a pause. Cells run in random order, several times, so that
+another program that is busy for a while spoils some iterations of many cells, and all iterations of none. One reference cell
+runs before and after all others: if its times differ, or if other programs use the cores, the calibration is marked as
+doubtful.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ SHORT = 16  # tokens of a context with negligible cost
 LONGEST = 1024  # tokens of a prompt, at most
 CHUNKS = (4, 8, 16, 32, 64, 128, 256, 512, LONGEST)
 SHARE = 0.004  # share of the time that the longest prompt may take alone
+AFTER = 2  # tokens of a prompt's answer: the second is launched when the prompt's last iteration ends, which is measured so
 FILL = 512  # tokens in an iteration while contexts are filled, at most
 ENOUGH = 2 * FEWEST  # iterations measured in any case
 REFERENCE_RUNS = 5  # runs of the reference cell, before and after all others
+PAUSE_S = 0.2  # after which threads sleep
 VARIES = 1.25  # largest accepted ratio between times of the same iteration
 
 
@@ -51,6 +54,7 @@ class CalibrationCell:
     prompts: int = 0
     length: int = 0  # tokens of each of them
     chunk: int = 1  # their tokens per iteration
+    pause: float = 0.0  # seconds without work before it
 
     @property
     def answer(self) -> int:
@@ -59,7 +63,7 @@ class CalibrationCell:
 
     def fits(self, limits: Limits, kv_tokens: int, block_size: int) -> bool:
         """Whether the whole cell fits into an engine at once."""
-        sizes = [self.context + self.answer] * self.decodes + [self.length + 1] * self.prompts
+        sizes = [self.context + self.answer] * self.decodes + [self.length + AFTER] * self.prompts
         held = sum(size + block_size for size in sizes)
         tokens = self.decodes + self.chunk
         return max(sizes) <= limits.max_model_len and held <= kv_tokens and tokens <= limits.max_batch_tokens
@@ -86,7 +90,8 @@ def design(limits: Limits, longest: int) -> list[CalibrationCell]:
     together = [
         CalibrationCell(0, SHORT, n, length, n * length) for n in sizes[1:4] for length in (8, 32, 128) if length <= longest
     ]
-    return [cell for cell in (*generating, *reading, *together) if cell.context >= SHORT]
+    paused = [CalibrationCell(0, SHORT, 1, length, length, PAUSE_S) for length in (longest // 32, longest // 4, longest)]
+    return [cell for cell in (*generating, *reading, *together, *paused) if cell.context >= SHORT]
 
 
 class IterationSampler(Observer):
@@ -95,15 +100,22 @@ class IterationSampler(Observer):
     def __init__(self) -> None:
         self.found: list[IterationSample] = []
         self._begun: tuple[IterationWork, float] | None = None
+        self._paused = False
 
     def on_batch(self, batch: Batch, unserved: Unserved, now: float) -> None:
         if self._begun is not None:
             self.found.append(IterationSample(self._begun[0], now - self._begun[1]))
-        self._begun = work_of(batch), now
+        self._begun = work_of(batch)._replace(paused=self._paused), now
+        self._paused = False
+
+    def idle(self) -> None:
+        """Drop the last iteration: the engine has no more work, so its end is unknown."""
+        self._begun = None
 
     def pause(self) -> None:
-        """Drop the last iteration: the engine paused, so its end is unknown."""
-        self._begun = None
+        """The engine waits for work: the next iteration is one after a pause."""
+        self.idle()
+        self._paused = True
 
 
 class _Bench:
@@ -115,7 +127,10 @@ class _Bench:
 
     def run(self, cell: CalibrationCell) -> None:
         """One cell, from an idle engine to an idle engine."""
-        readers = self._requests(cell.prompts, cell.length, 1)
+        readers = self._requests(cell.prompts, cell.length, AFTER)
+        if cell.pause:
+            time.sleep(cell.pause)
+            self._watch.pause()
         self._engine.use(StallFree(FILL))
         self._submit(self._requests(cell.decodes, cell.context, cell.answer))
         scheduler = self._engine.scheduler
@@ -126,7 +141,7 @@ class _Bench:
             self._submit(readers)
         while not self._engine.idle:
             self._engine.step()
-        self._watch.pause()
+        self._watch.idle()
 
     def _requests(self, count: int, prompt: int, answer: int) -> list[Request]:
         """Requests without a common prefix, with default sampling parameters."""

@@ -14,11 +14,14 @@ import pytest
 
 from orcinus import LLM
 from orcinus.calibrate import IterationSampler, design
+from orcinus.core.batch import Batch, Chunk
+from orcinus.core.unserved import Reason, Unserved
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import read_calibration
 from orcinus.cost.fitted import IterationSample
 from tests.commands import orcinus
 
+NONE_WAITS = Unserved({}, Reason.NOT_CHOSEN, 0, 1, 9)
 MEASURING, COMMAND = import_module("orcinus.calibrate"), import_module("orcinus.cli.calibrate")
 FEW = ("--requests", "20", "--lengths", "uniform:low=4:high=60,uniform:low=1:high=20")
 
@@ -202,6 +205,26 @@ def test_a_device_that_is_no_calibration(name: str, tmp_path: Path) -> None:
     assert "calibration" in done.stderr
 
 
+def test_whole_prompts_are_measured_alone_together_and_after_a_pause(calibrated: tuple[str, list[IterationSample]]) -> None:
+    """The iteration that reads them is the last one with work; it ends when the decodes behind it are launched."""
+    whole = [each.work for each in calibrated[1] if each.work.prompts and not each.work.decodes]
+    whole = [work for work in whole if work.samples == len(work.prompts) and not any(start for start, _ in work.prompts)]
+    assert {len(work.prompts) > 1 for work in whole} == {True, False}
+    assert any(work.paused for work in whole)
+    assert any(not work.paused for work in whole)
+
+
+def test_what_comes_after_a_pause_is_told_apart_from_what_comes_after_an_idle_engine() -> None:
+    sampler = IterationSampler()
+    for number, waits in enumerate((sampler.idle, sampler.pause, sampler.idle)):
+        for at in range(3):
+            sampler.on_batch(Batch(at, (Chunk("r", (0,) * (number + 1), 0),)), NONE_WAITS, 10.0 * number + at)
+        waits()
+    assert [(each.work.tokens, each.work.paused, each.seconds) for each in sampler.found] == [
+        (1, False, 1.0), (1, False, 1.0), (2, False, 1.0), (2, False, 1.0), (3, True, 1.0), (3, False, 1.0),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("batch", [2, 3, 8, 64])
 @pytest.mark.parametrize("length", [128, 2048])
 @pytest.mark.parametrize("longest", [32, 1024])
@@ -214,3 +237,4 @@ def test_every_design_varies_what_costs(batch: int, length: int, longest: int) -
     assert any(cell.chunk < cell.length for cell in cells)
     assert any(cell.prompts and cell.chunk == cell.prompts * cell.length for cell in cells)
     assert len({cell.context for cell in cells if cell.decodes}) > 1
+    assert any(cell.pause for cell in cells)

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration, read_calibration
-from orcinus.cost.fitted import FEATURES, FitError, FittedCost, IterationSample, features, fit, iterations_of, least_squares
+from orcinus.cost.fitted import FEATURES, FitError, FittedCost, IterationSample, features, fit, least_squares
 from orcinus.cost.work import IterationWork, work_of_chunks
 from orcinus.errors import ConfigError
 from tests.examples import examples
 
 Chunk = tuple[int, int, bool]
-SECONDS = (2e-3, 5e-4, 3e-5, 4e-5, 1e-5, 6e-7, 1e-4, 1e-7, 2e-4, 5e-7, 8e-4)
+SECONDS = (2e-3, 5e-4, 8e-4, 3e-5, 4e-5, 1e-5, 6e-7, 1e-4, 1e-7, 2e-4, 5e-7, 6e-3)
 KNOWN = FittedCost(dict(zip(FEATURES, SECONDS, strict=True)), 1000, FitError(0.0, 0.0))
 
 
@@ -32,7 +32,7 @@ def random_work(rng: random.Random) -> IterationWork:
     prompts = [
         (rng.choice((0, rng.randrange(1000))), rng.randrange(2, 500), rng.random() < 0.5) for _ in range(rng.randrange(3))
     ]
-    return work_of_chunks([*decodes, *prompts] or [(0, 64, True)])
+    return work_of_chunks([*decodes, *prompts] or [(0, 64, True)])._replace(paused=rng.random() < 0.1)
 
 
 def measured(count: int, noise: Callable[[random.Random], float] = lambda rng: 1.0, seed: int = 0) -> list[IterationSample]:
@@ -95,36 +95,22 @@ def test_least_squares_without_negatives_are_optimal(seed: int, rows: int, colum
 
 def test_what_is_counted() -> None:
     work = work_of_chunks([(9, 1, True), (19, 1, True), (0, 4, False), (10, 2, True)])
-    expected = {"iteration": 1, "decoding": 1, "token": 8, "request": 4, "sample": 3, "context": 30, "prompt": 2}
+    expected = {
+        "iteration": 1,
+        "decoding": 1,
+        "prompting": 1,
+        "token": 8,
+        "request": 4,
+        "sample": 3,
+        "context": 30,
+        "prompt": 2,
+    }
     assert dict(zip(FEATURES, features(work), strict=True)) == expected | {
         "pair": 10 + 23,
         "resumed": 1,
         "copied": 12,
-        "beside": 1,
+        "paused": 0,
     }
-
-
-def launch(at: float, *chunks: Chunk) -> dict[str, Any]:
-    return {"kind": "launch", "at": at, "chunks": [["r", *chunk] for chunk in chunks]}
-
-
-def test_an_iteration_lasts_until_the_next_launch_unless_the_engine_was_idle() -> None:
-    lines: list[dict[str, Any]] = [
-        {"kind": "engine", "depth": 1},
-        {"kind": "submit", "at": 0.0},
-        launch(0.0, (0, 8, True)),
-        {"kind": "return", "at": 0.9},
-        launch(1.0, (8, 1, True)),
-        {"kind": "return", "at": 1.4},
-        {"kind": "finish", "at": 1.5},
-        {"kind": "submit", "at": 7.0},
-        launch(7.0, (0, 5, True)),
-        launch(7.5, (5, 1, True)),
-    ]
-    found = iterations_of(lines)
-    assert found == [IterationSample(work_of_chunks([(0, tokens, True)]), seconds) for tokens, seconds in ((8, 1.0), (5, 0.5))]
-    with pytest.raises(ConfigError, match="one batch in flight"):
-        iterations_of([{"kind": "engine", "depth": 2}])
 
 
 def alike(chunks: Sequence[Chunk]) -> list[IterationSample]:
@@ -174,9 +160,9 @@ Edit = Callable[[dict[str, Any]], Any]
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda c: [], "no calibration of version 2"),
-        (lambda c: c | {"version": 3}, "no calibration of version 2"),
-        (lambda c: c | {"kind": "record"}, "no calibration of version 2"),
+        (lambda c: [], "no calibration of version 3"),
+        (lambda c: c | {"version": 4}, "no calibration of version 3"),
+        (lambda c: c | {"kind": "record"}, "no calibration of version 3"),
         (lambda c: c | {"limits": None}, "is damaged"),
         (lambda c: c | {"limits": c["limits"] | {"max_batch_size": 0}}, "max_batch_size"),
         (lambda c: c | {"num_blocks": 0}, "0 blocks of 16 tokens"),

@@ -107,6 +107,27 @@ def test_waiting_for_work_is_no_bubble() -> None:
     assert executor.newest_bubbles == 1.0  # the second stage, while the first one works
 
 
+class ByPause:
+    """An iteration takes a second; the first one after a pause takes ten."""
+
+    num_stages = 1
+
+    def stages(self, work: IterationWork) -> Sequence[float]:
+        return [10.0 if work.paused else 1.0]
+
+
+def test_the_first_iteration_after_a_pause_is_told_apart() -> None:
+    clock = VirtualClock()
+    executor = SimulatedExecutor(ByPause(), clock)
+    ends = []
+    for number, pause in enumerate((0.0, 0.0, 5.0)):
+        clock.jump(clock.now() + pause)
+        executor.submit(RepeatedBatch(number, (decode("a"),), repeats=2))
+        executor.collect()
+        ends.append(clock.now())
+    assert ends == [2.0, 4.0, 4.0 + 5.0 + 11.0], "the second batch follows at once"
+
+
 def test_a_prompt_in_the_middle_gives_no_token() -> None:
     executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
     executor.submit(Batch(1, (prefill("a", 5, samples=False), decode("b"))))

@@ -11,7 +11,7 @@ from orcinus.core.view import Limits
 from orcinus.cost.fitted import FitError, FittedCost
 from orcinus.errors import ConfigError
 
-KIND, VERSION = "orcinus calibration", 2
+KIND, VERSION = "orcinus calibration", 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,21 +7,22 @@ lines suffice: curves in the number of tokens did not reduce the bundled model's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orcinus.core.batch import pairs
-from orcinus.cost.work import IterationWork, work_of_chunks
+from orcinus.cost.work import IterationWork
 from orcinus.errors import ConfigError
 
 Floats = NDArray[np.float64]
 FEATURES: Mapping[str, str] = {
     "iteration": "everything that is done once",
     "decoding": "having decodes at all: their attention is one kernel",
+    "prompting": "having prompts at all: layers run operator by operator",
     "token": "linear layers",
     "request": "planning, packing and returning a request",
     "sample": "choosing a token",
@@ -30,7 +31,7 @@ FEATURES: Mapping[str, str] = {
     "pair": "two tokens of a prompt, one attending to the other",
     "resumed": "a chunk that does not begin its prompt",
     "copied": "a token that such a chunk attends to",
-    "beside": "decodes beside prompts: they run in the prompts' kernels, not in their own",
+    "paused": "the first iteration after the engine had nothing to do: threads sleep, and caches hold other data",
 }
 ESSENTIAL = ("token", "request", "context", "pair")  # a record must vary each of these independently of the others
 FEWEST = 100  # iterations
@@ -94,33 +95,9 @@ def features(work: IterationWork) -> list[float]:
         if start:
             resumed += 1
             copied += start + tokens
-    counts = (1, work.decodes > 0, work.tokens, work.requests, work.samples, work.context)
-    beside = bool(work.prompts) and work.decodes > 0
-    return [float(count) for count in (*counts, len(work.prompts), both, resumed, copied, beside)]
-
-
-def iterations_of(lines: Iterable[Mapping[str, Any]]) -> list[IterationSample]:
-    """A record's iterations, each from its launch to the next.
-
-    An iteration before an idle engine is left out. Raises `ConfigError` if several batches were in flight at once.
-    """
-    found: list[IterationSample] = []
-    begun: tuple[IterationWork, float] | None = None
-    live = 0
-    for line in lines:
-        match line["kind"]:
-            case "engine" if line["depth"] != 1:
-                raise ConfigError("costs are fitted on a run with one batch in flight, not on one of a pipeline")
-            case "submit":
-                live += 1
-            case "finish":
-                live -= 1
-                begun = begun if live else None
-            case "launch":
-                if begun is not None:
-                    found.append(IterationSample(begun[0], line["at"] - begun[1]))
-                begun = work_of_chunks(tuple(chunk[1:]) for chunk in line["chunks"]), line["at"]
-    return found
+    kinds = work.decodes > 0, bool(work.prompts)
+    counts = (work.tokens, work.requests, work.samples, work.context, len(work.prompts), both, resumed, copied)
+    return [float(count) for count in (1, *kinds, *counts, work.paused)]
 
 
 def fit(iterations: Sequence[IterationSample]) -> FittedCost:

@@ -20,11 +20,13 @@ class IterationWork(NamedTuple):
     samples: int  # rows whose logits are computed
     contexts: tuple[int, ...] = ()  # tokens that each decode attended to at first, if known
     later: int = 0  # iterations since then
+    paused: bool = False  # before it the engine had nothing to do
 
     def repeated(self, times: int) -> IterationWork:
         """The work of the same decodes, this many iterations later."""
-        tokens, requests, decodes, context, prompts, samples, contexts, later = self
-        return _work_of_all((tokens, requests, decodes, context + times * decodes, prompts, samples, contexts, later + times))
+        tokens, requests, decodes, context, prompts, samples, contexts, later, _ = self
+        context += times * decodes
+        return _work_of_all((tokens, requests, decodes, context, prompts, samples, contexts, later + times, False))
 
     def decoding(self) -> IterationWork:
         """The same requests as decodes that attend to what they know now; the next iteration is `repeated(1)` of it."""

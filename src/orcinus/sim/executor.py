@@ -69,6 +69,7 @@ class SimulatedExecutor:
 
     def submit(self, batch: Batch) -> None:
         now = self.clock.now()
+        paused = not self._flights and now > max(self._free)
         if not self._flights:
             self._free = [max(now, free) for free in self._free]  # it was idle: waiting for work is no bubble
         for request_id in batch.removed:
@@ -76,6 +77,8 @@ class SimulatedExecutor:
         self._prompts |= {new.request_id: len(new.prompt) for new in batch.new}
         self.newest_bubbles = 0.0
         work = work_of(self._padded(batch))
+        if paused:
+            work = work._replace(paused=True)
         ends = self._repeat(work, now, self._most(batch)) if isinstance(batch, RepeatedBatch) else [self._pass(work, now)]
         self._flights.append(_Flight(batch, ends))
 
