@@ -23,14 +23,14 @@ FEATURES: Mapping[str, str] = {
     "iteration": "everything that is done once",
     "decoding": "having decodes at all: their attention is one kernel",
     "prompting": "having prompts at all: layers run operator by operator",
+    "beginning": "having prompts that begin: their requests are new",
     "token": "linear layers",
     "request": "planning, packing and returning a request",
     "sample": "choosing a token",
     "context": "a token that a decode attends to",
     "prompt": "a chunk of a prompt: its attention is a kernel of its own",
     "pair": "two tokens of a prompt, one attending to the other",
-    "resumed": "a chunk that does not begin its prompt",
-    "copied": "a token that such a chunk attends to",
+    "copied": "a token that a chunk attends to which does not begin its prompt",
     "paused": "the first iteration after the engine had nothing to do: threads sleep, and caches hold other data",
 }
 ESSENTIAL = ("token", "request", "context", "pair")  # a record must vary each of these independently of the others
@@ -89,14 +89,13 @@ class FittedCost:
 
 def features(work: IterationWork) -> list[float]:
     """The count of each of `FEATURES` in an iteration."""
-    both = resumed = copied = 0
+    beginning, both, copied = False, 0, 0
     for start, tokens in work.prompts:
         both += pairs(start, tokens)
-        if start:
-            resumed += 1
-            copied += start + tokens
-    kinds = work.decodes > 0, bool(work.prompts)
-    counts = (work.tokens, work.requests, work.samples, work.context, len(work.prompts), both, resumed, copied)
+        copied += start + tokens if start else 0
+        beginning = beginning or not start
+    kinds = work.decodes > 0, bool(work.prompts), beginning
+    counts = work.tokens, work.requests, work.samples, work.context, len(work.prompts), both, copied
     return [float(count) for count in (1, *kinds, *counts, work.paused)]
 
 
