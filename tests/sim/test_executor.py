@@ -128,6 +128,18 @@ def test_the_first_iteration_after_a_pause_is_told_apart() -> None:
     assert ends == [2.0, 4.0, 4.0 + 5.0 + 11.0], "the second batch follows at once"
 
 
+def test_a_clock_that_lags_is_no_pause() -> None:
+    """A live simulation is late on a busy machine, while its requests run."""
+    clock = VirtualClock()
+    executor = SimulatedExecutor(ByPause(), clock)
+    executor.submit(Batch(1, (decode("a"),), (NEW,)))
+    executor.collect()
+    clock.jump(3.0)
+    executor.submit(Batch(2, (decode("a", 11),)))
+    executor.collect()
+    assert clock.now() == 4.0
+
+
 def test_a_prompt_in_the_middle_gives_no_token() -> None:
     executor = SimulatedExecutor(FixedCost(1.0), VirtualClock())
     executor.submit(Batch(1, (prefill("a", 5, samples=False), decode("b"))))
