@@ -15,7 +15,8 @@ class RotaryAngles:
     """The angles of one rotary embedding, in a model's number format.
 
     A CPU looks them up in a table, since computing those of a few positions takes five calls of operators in every iteration.
-    The table grows to the positions that are asked for. A GPU computes them: its graphs cannot contain a table that grows.
+    The table grows to the positions that are asked for, a few hundred bytes each. A GPU computes them: its graphs cannot
+    contain a table that grows.
     """
 
     def __init__(self, rope: Rope, dtype: torch.dtype, device: torch.device) -> None:
