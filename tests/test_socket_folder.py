@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from orcinus.socket_folder import LOCK, RANKS, SOCKET, UNLOCKED_S, SocketFolder,
 
 
 @pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    return tmp_path
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a short path: pytest's own may be too long for a socket, after ten runs with two workers for one."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "gettempdir", lambda: folder)
+        yield Path(folder)
 
 
 def leftover(place: Path, name: str, *files: str, age: float = 2 * UNLOCKED_S) -> Path:
