@@ -18,7 +18,7 @@ from orcinus.socket_folder import LOCK, RANKS, SOCKET, UNLOCKED_S, SocketFolder,
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a short path: pytest's own may be too long for a socket, after ten runs with two workers for one."""
+    """A folder with a short path: pytest's own may be too long for a socket, and grows with the number of runs."""
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setattr(tempfile, "gettempdir", lambda: folder)
         yield Path(folder)

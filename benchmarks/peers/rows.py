@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import BASE
+from peers import BASE, PEERS
 from rich.console import Console
 from run import measure_each, parse
 from table import METRIC, latency_cells, ratio
@@ -103,12 +103,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=25.0, help="no row begins after these")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", metavar="WORDS", help="rows whose options have these words alone")
-    parser.add_argument("--without", default="", metavar="PEER", help="leave out this engine, and rows that have no other one")
+    others = [name for name in PEERS if name != BASE]
+    parser.add_argument("--without", default="", choices=others, help="leave out this engine, and rows that have no other one")
     options = parser.parse_args(words)
     interrupt.raise_exception()
     chosen = chosen_rows(options.only, options.without)
     if not chosen:
-        parser.error(f"no row has {options.only!r} among its options")
+        without = f" and another engine than {options.without}" if options.without else ""
+        parser.error(f"no row has {options.only!r} among its options{without}")
     found, missing = measure_rows(chosen, options)
     if options.write is None:
         print("\n".join(page_lines(found, missing)))
@@ -126,13 +128,8 @@ def chosen_rows(only: str, without: str = "") -> list[list[str]]:
 
 def _left(row: str, without: str) -> str:
     """A row's words without an engine; none if only Orcinus is left."""
-    peers = [peer for peer in _peers_of(row) if peer != without]
+    peers = [peer for peer in parse(row.split()).peers if peer != without]
     return re.sub(r"--peers \S+", f"--peers {','.join(peers)}", row) if peers != [BASE] else ""
-
-
-def _peers_of(row: str) -> list[str]:
-    words = row.split()
-    return words[words.index("--peers") + 1].split(",")
 
 
 def measure_rows(groups: Sequence[Sequence[str]], options: argparse.Namespace) -> tuple[list[Row], list[str]]:

@@ -37,7 +37,7 @@ SHORT = 16  # tokens of a context with negligible cost
 LONGEST = 1024  # tokens of a prompt, at most
 CHUNKS = (4, 8, 16, 32, 64, 128, 256, 512, LONGEST)
 SHARE = 0.004  # share of the time that the longest prompt may take alone
-AFTER = 2  # tokens of a prompt's answer: the second is launched when the prompt's last iteration ends, which is measured so
+PROMPT_ANSWER = 2  # tokens: an iteration is measured until the next launch, so one follows the prompt's last
 FILL = 512  # tokens in an iteration while contexts are filled, at most
 ENOUGH = 2 * FEWEST  # iterations measured in any case
 REFERENCE_RUNS = 5  # runs of the reference cell, before and after all others
@@ -63,7 +63,7 @@ class CalibrationCell:
 
     def fits(self, limits: Limits, kv_tokens: int, block_size: int) -> bool:
         """Whether the whole cell fits into an engine at once."""
-        sizes = [self.context + self.answer] * self.decodes + [self.length + AFTER] * self.prompts
+        sizes = [self.context + self.answer] * self.decodes + [self.length + PROMPT_ANSWER] * self.prompts
         held = sum(size + block_size for size in sizes)
         tokens = self.decodes + self.chunk
         return max(sizes) <= limits.max_model_len and held <= kv_tokens and tokens <= limits.max_batch_tokens
@@ -127,7 +127,7 @@ class _Bench:
 
     def run(self, cell: CalibrationCell) -> None:
         """One cell, from an idle engine to an idle engine."""
-        readers = self._requests(cell.prompts, cell.length, AFTER)
+        readers = self._requests(cell.prompts, cell.length, PROMPT_ANSWER)
         if cell.pause:
             time.sleep(cell.pause)
             self._watch.pause()

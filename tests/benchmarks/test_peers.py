@@ -484,6 +484,9 @@ def test_an_engine_can_be_left_out_with_the_rows_that_have_no_other() -> None:
     assert left, "llama.cpp and transformers have rows"
     assert all("vllm" not in peers and len(peers) > 1 for peers in left)
     assert rows.chosen_rows("", "") == rows.chosen_rows("")
+    for wrong in (["--without", "vlm"], ["--without", "orcinus"], ["--without", "vllm", "--only", "decode-only"]):
+        with pytest.raises(SystemExit):
+            rows.main(wrong)
 
 
 def parsed(words: str) -> Any:

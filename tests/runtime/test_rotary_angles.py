@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcinus.runtime.models.rotary_angles import FEWEST, RotaryAngles
+from orcinus.runtime.models.rotary_angles import LEAST_GROWTH, RotaryAngles
 from orcinus.runtime.models.spec import Rope
 
 ROPE = Rope((1.0, 0.1, 0.003), scale=1.5)
@@ -27,7 +27,7 @@ def test_cosine_and_sine_of_position_times_frequency_are_scaled() -> None:
     assert cos[0].tolist() == [1.5] * 3
 
 
-@given(st.lists(st.lists(st.integers(0, 5 * FEWEST), max_size=5), min_size=1, max_size=5))
+@given(st.lists(st.lists(st.integers(0, 5 * LEAST_GROWTH), max_size=5), min_size=1, max_size=5))
 def test_a_position_has_the_same_bits_whatever_was_asked_before(batches: list[list[int]]) -> None:
     kept = angles_of()
     for batch in batches:
@@ -48,9 +48,9 @@ def test_the_table_grows_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, computed = angles_of(), []
     compute = kept._of
     monkeypatch.setattr(kept, "_of", lambda positions: computed.append(len(positions)) or compute(positions))
-    for position in range(4 * FEWEST):
+    for position in range(4 * LEAST_GROWTH):
         kept(torch.tensor([position]))
-    assert computed == [FEWEST, FEWEST, 2 * FEWEST]
+    assert computed == [LEAST_GROWTH, LEAST_GROWTH, 2 * LEAST_GROWTH]
 
 
 def test_other_devices_compute_the_angles_anew() -> None:

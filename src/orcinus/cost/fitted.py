@@ -30,7 +30,7 @@ FEATURES: Mapping[str, str] = {
     "context": "a token that a decode attends to",
     "prompt": "a chunk of a prompt: its attention is a kernel of its own",
     "pair": "two tokens of a prompt, one attending to the other",
-    "copied": "a token that a chunk attends to which does not begin its prompt",
+    "copied": "a token that a chunk attends to, if the chunk does not begin its prompt",
     "paused": "the first iteration after the engine had nothing to do: threads sleep, and caches hold other data",
 }
 ESSENTIAL = ("token", "request", "context", "pair")  # a record must vary each of these independently of the others

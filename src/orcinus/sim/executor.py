@@ -71,7 +71,7 @@ class SimulatedExecutor:
         now = self.clock.now()
         for request_id in batch.removed:
             del self._prompts[request_id]
-        paused = not self._flights and not self._prompts and now > max(self._free)  # a live clock may lag while requests run
+        paused = not self._prompts and now > max(self._free)  # a live clock may lag while requests run
         if not self._flights:
             self._free = [max(now, free) for free in self._free]  # it was idle: waiting for work is no bubble
         self._prompts |= {new.request_id: len(new.prompt) for new in batch.new}

@@ -8,7 +8,7 @@ from torch import Tensor
 from orcinus.runtime.attention.port import Angles
 from orcinus.runtime.models.spec import Rope
 
-FEWEST = 1024  # positions that a table gains at once
+LEAST_GROWTH = 1024  # positions that a table gains at once
 
 
 class RotaryAngles:
@@ -20,7 +20,7 @@ class RotaryAngles:
     """
 
     def __init__(self, rope: Rope, dtype: torch.dtype, device: torch.device) -> None:
-        self.frequencies = torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=device)
+        self._frequencies = torch.tensor(rope.inverse_frequencies, dtype=torch.float32, device=device)
         self._scale, self._dtype = rope.scale, dtype
         self._table: Angles | None = self._of(torch.arange(0)) if device.type == "cpu" else None
 
@@ -36,11 +36,11 @@ class RotaryAngles:
 
     def _extended(self, table: Angles, missing: int) -> Angles:
         known = len(table[0])
-        more = self._of(torch.arange(known, known + max(missing, known, FEWEST)))
+        more = self._of(torch.arange(known, known + max(missing, known, LEAST_GROWTH)))
         return torch.cat([table[0], more[0]]), torch.cat([table[1], more[1]])
 
     def _of(self, positions: Tensor) -> Angles:
-        angles = positions[:, None].float() * self.frequencies
+        angles = positions[:, None].float() * self._frequencies
         cos, sin = angles.cos(), angles.sin()
         if self._scale != 1:
             cos, sin = cos.mul_(self._scale), sin.mul_(self._scale)
