@@ -141,10 +141,11 @@ def compare_tensor(sizes: Sizes, rounds: int, dtype: str) -> None:
                 batch_times.clear()
                 found = median(decoding_ms(sides[name], sizes))
                 tell(f"round {turn + 1}, {name}: {found:.1f} ms an iteration")
+                reports = settled(ranks.engine, batch_times, RANKS) if name == "ranks" else []
                 if turn >= 0:
                     medians[name].append(found)
-                    if name == "ranks":
-                        parts.append(where_time_goes(settled(batch_times, RANKS), found))
+                    if reports:
+                        parts.append(where_time_goes(reports, found))
         print(f"tensor parallel: {sizes.tensor.name}, {alone.resolved.dtype}, {sizes.decodes} decodes, {rounds} rounds")
         print(f"  one process, {RANKS} threads:        {told(medians['threads'])} ms an iteration")
         print(f"  {RANKS} ranks of one thread each:    {told(medians['ranks'])} ms an iteration")
@@ -168,12 +169,15 @@ def mesh_of(llm: LLM) -> ParallelExecutor:
     return llm.engine.executor
 
 
-def settled(times: list[BatchTime], ranks: int) -> list[BatchTime]:
-    """All reports, once every rank has reported its last batch."""
-    until = time.monotonic() + 10
+def settled(engine: Engine, times: list[BatchTime], ranks: int) -> list[BatchTime]:
+    """All reports, once every rank has reported the engine's last batch.
+
+    That all ranks reported the same batch last is not enough: the rest would be taken for reports of the next run.
+    """
+    until, newest = time.monotonic() + 10, engine.scheduler.view(engine.clock.now()).number
     while time.monotonic() < until:
         last = [max((one.batch for one in times if one.rank == rank), default=-1) for rank in range(ranks)]
-        if min(last) == max(last) >= 0:
+        if min(last) == newest:
             return list(times)
         time.sleep(0.01)
     raise SystemExit("a rank did not report the times of its batches")
@@ -288,7 +292,7 @@ def measured(llm: LLM, sizes: Sizes, seed: int, times: list[BatchTime]) -> tuple
     llm.engine.observers.append(watch)
     seconds = serve(llm.engine, sizes, seed)
     llm.engine.observers.remove(watch)
-    work = stage_work(settled(times, RANKS), RANKS)
+    work = stage_work(settled(llm.engine, times, RANKS), RANKS)
     batches = [one.batch for one in work[0]]
     waits = bubbles(work, [watch.launched[batch][0] for batch in batches])
     samples = [[IterationSample(watch.launched[one.batch][1], one.ended - one.began) for one in stage] for stage in work]
