@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from orcinus.core.batch import Batch, BatchResult, Chunk, Event, NewRequest
+from orcinus.core.batch import Batch, BatchResult, Event, NewRequest
 from orcinus.core.component_spec import make_policy
 from orcinus.core.executor_state import RequestState, rows_to_draw
 from orcinus.core.kv.paged import Paged
@@ -114,7 +114,7 @@ def test_rows_to_draw() -> None:
     state = RequestState.of(NewRequest("r", (1, 2, 3), (), SamplingParams(max_tokens=4), NO_CONTEXT, ((0,),)))
 
     def positions(tokens: tuple[int, ...], drafts: int | None) -> list[int]:
-        return [row.position for row in rows_to_draw(Chunk("r", tokens, 2, (), drafts), state)]
+        return [row.position for row in rows_to_draw([state], [2 + len(tokens)], [drafts])]
 
     assert positions((3,), None) == []
     assert positions((3,), 0) == [3]

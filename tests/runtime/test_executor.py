@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from orcinus import LLM, SamplingParams
-from orcinus.core.batch import Batch
 from orcinus.errors import EngineError, RequestFailed
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.transfers import Link
 
 GREEDY = SamplingParams(max_tokens=6, temperature=0, ignore_eos=True)
@@ -28,11 +28,11 @@ def short_of_memory(llm: LLM, monkeypatch: pytest.MonkeyPatch, most: int, error:
     """From now on no iteration of more than `most` tokens finds memory. Returns the sizes of those that were tried."""
     run, tried = llm.engine.executor.run, list[int]()  # type: ignore[attr-defined]
 
-    def limited(batch: Batch, *rest: Any) -> Any:
-        tried.append(batch.num_tokens)
-        if batch.num_tokens > most:
+    def limited(columns: BatchColumns, *rest: Any) -> Any:
+        tried.append(sum(columns.counts))
+        if tried[-1] > most:
             raise error
-        return run(batch, *rest)
+        return run(columns, *rest)
 
     monkeypatch.setattr(llm.engine.executor, "run", limited)
     return tried

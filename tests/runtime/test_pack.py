@@ -9,6 +9,7 @@ from orcinus.core.batch import Batch, Chunk, NewRequest
 from orcinus.core.executor_state import RequestStates
 from orcinus.core.request import NO_CONTEXT
 from orcinus.core.sampling_params import SamplingParams
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.input_batch import Inputs
 from orcinus.runtime.pack import Layout, PackedBatch, Packer, pack, shape_of
 from orcinus.runtime.transfers import Link
@@ -39,10 +40,11 @@ def test_groups_of_layers_share_all_but_the_block_tables() -> None:
 
 def test_padding_leads_nowhere_in_every_group() -> None:
     batch, states = two_groups()
-    shape = shape_of(batch, states)
+    columns = BatchColumns.of(batch, states)
+    shape = shape_of(columns)
     wide = type(shape)(**{name: getattr(shape, name) + (name in ("decodes", "chunk_rows")) for name in shape.__slots__})
     words = torch.full((wide.words,), -7, dtype=torch.int32)
-    Packer(4).fill(Layout.over(words.numpy(), wide), batch, wide, states)
+    Packer(4).fill(Layout.over(words.numpy(), wide), columns, wide)
     for packed, last in zip(PackedBatch.over(words, wide), ([9, -1, 2, 2, 2, -1], [11, -1, 6, 6, 6, -1]), strict=True):
         assert packed.slot_blocks.tolist() == last
 
@@ -60,9 +62,10 @@ def test_a_table_that_grows_in_place_is_seen() -> None:
     packer = Packer(4)
 
     def tables(of: Batch) -> list[list[int]]:
-        shape = shape_of(of, states)
+        columns = BatchColumns.of(of, states)
+        shape = shape_of(columns)
         words = np.empty(shape.words, np.int32)
-        packer.fill(Layout.over(words, shape), of, shape, states)
+        packer.fill(Layout.over(words, shape), columns, shape)
         return PackedBatch.over(torch.from_numpy(words), shape)[0].decodes.tables.tolist()
 
     assert tables(batch) == [[3, 9]]
@@ -82,8 +85,8 @@ def test_memory_that_is_kept_holds_nothing_of_earlier_batches() -> None:
     decodes = Batch(2, (Chunk("d", (7,), 4, NONE), Chunk("c", (8,), 6, NONE)))
     other = Batch(3, (Chunk("c", (3,), 7, NONE), Chunk("d", (5,), 3, NONE)))
     for each in (batch, decodes, other, decodes, batch):
-        shape = shape_of(each, states)
-        loaded, _ = inputs.load(each, shape, states, None)
+        columns = BatchColumns.of(each, states)
+        loaded, _ = inputs.load(columns, shape_of(columns), None)
         for group, fresh in zip(loaded, pack(each, states, 4), strict=True):
             for name in ("tokens", "positions", "slot_blocks", "slot_offsets", "sources", "sample_rows"):
                 assert getattr(group, name).equal(getattr(fresh, name))

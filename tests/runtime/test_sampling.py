@@ -164,7 +164,7 @@ def test_stops_are_forbidden_until_min_tokens() -> None:
 
 
 def test_logprobs_are_the_models_own_and_ranked() -> None:
-    (plain,) = sample(PROBABILITIES.log()[None], [wish(temperature=0, logprobs=2, logit_bias={2: 50.0})]).logprobs
+    (plain,) = sample(PROBABILITIES.log()[None], [wish(temperature=0, logprobs=2, logit_bias={2: 50.0})]).logprobs.values()
     assert plain is not None
     assert plain.rank == 3
     assert plain.logprob == pytest.approx(np.log(0.15), abs=1e-6)
@@ -176,8 +176,7 @@ def test_logprobs_are_the_models_own_and_ranked() -> None:
 def test_of_equally_likely_tokens_the_chosen_one_stands_first(temperature: float, top: int) -> None:
     levels = torch.randint(3, (60, 12), generator=torch.Generator().manual_seed(top)).float()
     sampled = sample(levels.clone(), [wish(place, temperature=temperature, logprobs=top) for place in range(1, 61)])
-    for row, token, found in zip(levels, sampled.tokens, sampled.logprobs, strict=True):
-        assert found is not None
+    for row, token, found in zip(levels, sampled.tokens, sampled.logprobs.values(), strict=True):
         by_id = sorted(range(12), key=lambda other: (-row[other].item(), other != token, other))
         ranked = [row[other].item() for other, _ in found.top]
         assert ranked == [row[other].item() for other in by_id[:top]]

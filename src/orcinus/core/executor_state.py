@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -64,7 +64,11 @@ class RequestState:
     blocks: tuple[array[int], ...]  # block table per group of layers: position p lies in blocks[group][p // block_size]
     adapter: str = ""  # the LoRA adapter that answers; "" = the model alone
     matcher: TokenMatcher | None = field(default=None, compare=False)  # of its grammar and its thinking budget
+    greedy: bool = field(init=False, compare=False)  # whether its next token is the likeliest of the model itself
     _counts: TokenCounts | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        self.greedy = self.params.unadjusted_greedy
 
     @classmethod
     def of(cls, new: NewRequest) -> RequestState:
@@ -132,14 +136,18 @@ class Row(NamedTuple):
         return self.params.banned(self.position - self.request.prompt_length, self.request.tokens)
 
 
-def rows_to_draw(chunk: Chunk, request: RequestState) -> list[Row]:
-    """The rows of a chunk whose logits are needed.
+def rows_to_draw(requests: Iterable[RequestState], ends: Iterable[int], drafts: Iterable[int | None]) -> list[Row]:
+    """The rows of chunks whose logits are needed, given each chunk's request, end and drafts.
 
     There is one after each draft, and one after the last known token.
     """
-    if chunk.drafts is None:
-        return []
-    return [Row(request, chunk.end - drafts) for drafts in range(chunk.drafts, -1, -1)]
+    rows: list[Row] = []
+    for request, end, guesses in zip(requests, ends, drafts, strict=True):
+        if guesses == 0:
+            rows.append(Row(request, end))
+        elif guesses is not None:
+            rows += [Row(request, end - left) for left in range(guesses, -1, -1)]
+    return rows
 
 
 def accepted(chunk: Chunk, drawn: tuple[int, ...]) -> tuple[int, ...]:

@@ -165,6 +165,11 @@ class SamplingParams:
         return bool(self.allowed_token_ids or self.bad_words_token_ids or self.min_tokens or self.constrained)
 
     @property
+    def unadjusted_greedy(self) -> bool:
+        """Whether the next token is the likeliest one of the model itself, and nothing else is asked of its logits."""
+        return self.greedy and self.logprobs is None and not (self.penalised or self.logit_bias or self.masked)
+
+    @property
     def needs_history(self) -> bool:
         """Whether sampling a token depends on the tokens before it."""
         return self.penalised or self.constrained or any(len(word) > 1 for word in self.bad_words_token_ids)

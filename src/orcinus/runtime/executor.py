@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.core.batch import Batch, BatchResult, Chunk, NewRequest
-from orcinus.core.executor_state import RequestState, RequestStates, Row, accepted, rows_to_draw
+from orcinus.core.executor_state import RequestStates, Row, accepted, rows_to_draw
 from orcinus.core.request import NO_CONTEXT, Failure, FinishCode, Logprobs, Overlap
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.errors import cause
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.input_batch import Before, Inputs, Ran, Runner
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.pack import PackedBatch, Shape, shape_of
 from orcinus.runtime.parallel.argmax import gathered_argmax
 from orcinus.runtime.row_matcher import RowMatcher
-from orcinus.runtime.sampling import Choice, Sampled, Scores, choose, unadjusted_greedy
+from orcinus.runtime.sampling import Choice, Sampled, Scores, choose
 from orcinus.runtime.transfers import Link, Mark
 from orcinus.text.grammar_source import GrammarVocabulary
 from orcinus.text.grammars import Grammars
@@ -67,24 +68,25 @@ class Eager:
     def __init__(self, model: Decoder, kv: Sequence[LayerKV], inputs: Inputs) -> None:
         self.model, self.kv, self.inputs = model, kv, inputs
 
-    def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran:
-        packed, firsts = self.inputs.load(batch, shape, requests, before)
+    def __call__(self, columns: BatchColumns, shape: Shape, before: Before | None) -> Ran:
+        packed, firsts = self.inputs.load(columns, shape, before)
         model = self.model
-        rows = _asked_rows(batch, packed[0], requests) if model.place.last else None
+        # Scored prompts need all rows. Rows of adapters stay together, as they are packed.
+        in_order = model.place.last and not (columns.scored or packed[0].adapters)
+        rows = _asked_rows(packed[0]) if in_order else None
         hidden = model(packed, self.kv, received(model, shape.rows), rows)
         if not model.place.last:
             model.collectives.send(hidden)
-        return Ran(hidden, packed[0].sample_rows if rows is None else None, firsts)
+        return Ran(hidden, None if in_order else packed[0].sample_rows, firsts)
 
 
-def _asked_rows(batch: Batch, packed: PackedBatch, requests: Mapping[str, RequestState]) -> Tensor | None:
-    """The rows whose hidden states are used: those that sample; None: all. Rows of adapters stay together, as they are packed.
+def _asked_rows(packed: PackedBatch) -> Tensor | None:
+    """The rows whose hidden states are used, those that sample; None: all rows sample, in the order of their chunks.
 
     If none samples, it is some row: operators need not know batches without rows.
     """
     sampled = packed.sample_rows
-    scored = any(requests[chunk.request_id].scored(chunk) for chunk in batch.chunks)
-    if scored or packed.adapters or len(sampled) == len(packed.positions):
+    if len(sampled) == len(packed.positions):
         return None
     return sampled if len(sampled) else torch.zeros_like(packed.positions[:1])
 
@@ -232,33 +234,33 @@ class TorchExecutor:
         batch, flight.scores, flight.choice = flight.batch, {}, None
         if flight.errors:
             batch = replace(batch, chunks=tuple(batch.chunks[row] for row in flight.rows))
-        ran = self.run(batch, shape_of(batch, self.requests), self.requests, self._before)
+        columns = BatchColumns.of(batch, self.requests)
+        ran = self.run(columns, shape_of(columns), self._before)
         if not self.model.place.last:
             return
-        flight.scores = self._score_prompts(flight, batch, ran)
-        rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, self.requests[chunk.request_id])]
+        flight.scores = self._score_prompts(flight, columns, ran)
+        rows = rows_to_draw(columns.requests, columns.ends, columns.drafts)
         if rows:
             flight.choice = self._choose(ran.sampled(len(rows)), rows)
 
     def _choose(self, hidden: Tensor, rows: Sequence[Row]) -> Choice:
-        if self.model.place.mesh.tp > 1 and all(unadjusted_greedy(row.params) for row in rows):
+        if self.model.place.mesh.tp > 1 and all(row.request.greedy for row in rows):
             return gathered_argmax(self.model, hidden, self.link)
         return self.choose(self.model.logits(hidden), rows)
 
-    def _score_prompts(self, flight: LaunchedBatch, batch: Batch, ran: Ran) -> dict[int, list[Scores]]:
+    def _score_prompts(self, flight: LaunchedBatch, columns: BatchColumns, ran: Ran) -> dict[int, list[Scores]]:
         """Log-probabilities of prompt tokens, for requests that ask for them.
 
         Each is that of a token after those before it.
         """
         found = {}
-        for row, chunk, first in zip(flight.rows, batch.chunks, ran.firsts, strict=True):
-            request = self.requests[chunk.request_id]
-            if scored := request.scored(chunk):
-                nexts, top = np.array(scored, np.int64), request.params.prompt_logprobs or 0
-                found[row] = [
-                    self._scores(ran.hidden[first + at : first + at + SCORED_AT_ONCE], nexts[at : at + SCORED_AT_ONCE], top)
-                    for at in range(0, len(nexts), SCORED_AT_ONCE)
-                ]
+        for place, scored in columns.scored.items():
+            nexts, top = np.array(scored, np.int64), columns.requests[place].params.prompt_logprobs or 0
+            first = ran.firsts[place]
+            found[flight.rows[place]] = [
+                self._scores(ran.hidden[first + at : first + at + SCORED_AT_ONCE], nexts[at : at + SCORED_AT_ONCE], top)
+                for at in range(0, len(nexts), SCORED_AT_ONCE)
+            ]
         return found
 
     def _scores(self, hidden: Tensor, tokens: NDArray[np.int64], top: int) -> Scores:
@@ -273,21 +275,23 @@ class TorchExecutor:
             self.waited += time.perf_counter() - asked
             self._measure(flight.began, flight.done)
         chunks = flight.batch.chunks
-        sampled = flight.choice.read() if flight.choice else Sampled([], [], {})
+        sampled = flight.choice.read() if flight.choice else Sampled([], {}, {})
         tokens: list[tuple[int, ...]] = [()] * len(chunks)
         logprobs: list[tuple[Logprobs, ...]] = [()] * len(chunks)
         errors = dict(flight.errors)
         for row, first, count in _drawn(flight):
-            bad = count
+            good = count  # rows behind a bad row are invalid
             if sampled.errors:
-                bad = next((place for place in range(count) if first + place in sampled.errors), count)
-            if bad == 0:
+                good = next((place for place in range(count) if first + place in sampled.errors), count)
+            if good == 0:
                 matcher = self.requests[chunks[row].request_id].matcher
                 errors[row] = (matcher and matcher.failure) or sampled.errors[first]
-            else:  # rows behind a bad row are invalid
-                tokens[row] = accepted(chunks[row], tuple(sampled.tokens[first : first + bad]))
-            told = sampled.logprobs[first : first + len(tokens[row])]
-            logprobs[row] = tuple([one for one in told if one is not None])
+                continue
+            drawn = tuple(sampled.tokens[first : first + good])
+            tokens[row] = accepted(chunks[row], drawn) if count > 1 else drawn
+            if sampled.logprobs:
+                mine = range(first, first + len(tokens[row]))
+                logprobs[row] = tuple([sampled.logprobs[place] for place in mine if place in sampled.logprobs])
         tops = {row: self.requests[chunks[row].request_id].params.prompt_logprobs or 0 for row in flight.scores}
         prompts = {row: _scored(scores, tops[row]) for row, scores in flight.scores.items()}
         return BatchResult(flight.batch.id, tuple(tokens), tuple(logprobs) if any(logprobs) else None, prompts, errors)
@@ -299,14 +303,15 @@ class TorchExecutor:
         self._last = done if began is not None else None
 
 
-def _drawn(flight: LaunchedBatch) -> Iterator[tuple[int, int, int]]:
+def _drawn(flight: LaunchedBatch) -> list[tuple[int, int, int]]:
     """Per drawing chunk: place in the batch, first row, number of rows."""
-    first = 0
+    first, found = 0, []
     for row in flight.rows:
         drafts = flight.batch.chunks[row].drafts
         if drafts is not None:
-            yield row, first, drafts + 1
+            found.append((row, first, drafts + 1))
             first += drafts + 1
+    return found
 
 
 def _to_follow(flight: LaunchedBatch) -> Before:

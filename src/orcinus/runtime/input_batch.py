@@ -11,8 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from orcinus.core.batch import Batch, Chunk
-from orcinus.core.executor_state import RequestState
+from orcinus.core.batch import Chunk
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.pack import Layout, PackedBatch, Packer, Shape, adapter_segments
 from orcinus.runtime.transfers import Link
 
@@ -56,7 +56,7 @@ class Runner(Protocol):
     On a device that works asynchronously, it only launches them.
     """
 
-    def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran: ...
+    def __call__(self, columns: BatchColumns, shape: Shape, before: Before | None) -> Ran: ...
 
 
 @dataclass(slots=True)
@@ -80,28 +80,23 @@ class Inputs:
         self._memory: _Memory | None = None  # of a CPU's last batch, which has read it
 
     def load(
-        self,
-        batch: Batch,
-        shape: Shape,
-        requests: Mapping[str, RequestState],
-        before: Before | None,
-        into: Tensor | None = None,
+        self, columns: BatchColumns, shape: Shape, before: Before | None, into: Tensor | None = None
     ) -> tuple[tuple[PackedBatch, ...], list[int]]:
         """The batch for every layer group, and each chunk's first row.
 
         It is padded to `shape`. `into` = memory of the device `[shape.words]`.
         """
-        memory = self._memory
-        if memory is None or memory.sizes != shape.sizes:
+        memory, sizes = self._memory, shape.sizes
+        if memory is None or memory.sizes != sizes:
             words = self.link.empty(shape.words)
-            memory = _Memory(shape.sizes, words, Layout.over(words.numpy(), shape))
-        firsts = self.packer.fill(memory.arrays, batch, shape, requests, before.place if before is not None else None)
+            memory = _Memory(sizes, words, Layout.over(words.numpy(), shape))
+        firsts = self.packer.fill(memory.arrays, columns, shape, before.place if before is not None else None)
         there = memory.tensors if into is None else None
         if there is None:
             there = Layout.over(self.link.up(memory.words, into), shape)
             if self.link.is_cpu and into is None:
                 memory.tensors, self._memory = there, memory
-        packed = PackedBatch.of(there, shape, adapter_segments(batch, requests, firsts))
-        if self.feed is not None and before is not None and any(chunk.follows is not None for chunk in batch.chunks):
+        packed = PackedBatch.of(there, shape, adapter_segments(columns, firsts))
+        if self.feed is not None and before is not None and any(follow is not None for follow in columns.follows):
             self.feed(packed[0].tokens[: shape.decodes], packed[0].sources, before.tokens)
         return packed, firsts

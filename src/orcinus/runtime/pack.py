@@ -25,6 +25,7 @@ from torch import Tensor
 
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.executor_state import RequestState
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.lora.product import Segment, segments
 
 Words = NDArray[np.int32]
@@ -82,39 +83,21 @@ class Shape:
         return all(getattr(self, name) >= getattr(other, name) for name in self.__slots__)
 
 
-def shape_of(batch: Batch, requests: Mapping[str, RequestState]) -> Shape:
+def shape_of(columns: BatchColumns) -> Shape:
     """The smallest shape that holds a batch."""
-    tables = [requests[chunk.request_id].blocks for chunk in batch.chunks]
-    counts = [len(chunk.tokens) for chunk in batch.chunks]
-    long = [_long(chunk) for chunk in batch.chunks]
-    longer = list(itertools.compress(counts, long))
-    ends = [chunk.start + count for chunk, count in zip(batch.chunks, counts, strict=True)]
+    counts, ends = columns.counts, columns.ends
+    longer = list(itertools.compress(counts, columns.long))
     return Shape(
         decodes=sum(counts) - sum(longer),
         chunks=len(longer),
         chunk_rows=sum(longer),
         most_rows=max(longer, default=0),
-        samples=sum([chunk.drafts + 1 for chunk in batch.chunks if chunk.drafts is not None]),
-        groups=len(tables[0]) if tables else 1,
-        blocks=max([len(table) for groups in tables for table in groups], default=0),
+        samples=sum([drafts + 1 for drafts in columns.drafts if drafts is not None]),
+        groups=len(columns.requests[0].blocks) if counts else 1,
+        blocks=max([len(table) for request in columns.requests for table in request.blocks], default=0),
         most_context=max(ends, default=0),
-        chunk_context=sum(itertools.compress(ends, long)),
+        chunk_context=sum(itertools.compress(ends, columns.long)),
     )
-
-
-def _long(chunk: Chunk) -> bool:
-    """Whether it is more than one known token, and so no decode."""
-    return len(chunk.tokens) - (chunk.drafts or 0) > 1
-
-
-def _decodes_of(chunk: Chunk) -> list[Chunk]:
-    """A decode, and each of its drafts as one more decode.
-
-    The keys of all rows are written before any row attends to them.
-    """
-    if len(chunk.tokens) == 1:
-        return [chunk]
-    return [Chunk(chunk.request_id, (token,), chunk.start + place) for place, token in enumerate(chunk.tokens)]
 
 
 def _begins(sizes: Sequence[int]) -> list[int]:
@@ -224,36 +207,36 @@ class _TableRows:
         self._rows: dict[str, _Row] = {}
         self._free: list[int] = []
 
-    def rows(self, chunks: Sequence[Chunk], requests: Mapping[str, RequestState]) -> list[int]:
+    def rows(self, columns: BatchColumns) -> list[int]:
         """The up-to-date row of each chunk's request."""
         found = []
-        for chunk in chunks:
-            tables, known = requests[chunk.request_id].blocks, self._rows.get(chunk.request_id)
+        for request_id, request in zip(columns.ids, columns.requests, strict=True):
+            tables, known = request.blocks, self._rows.get(request_id)
             if known is None or known.tables is not tables:
-                row = self._free_row(requests, len(tables)) if known is None else known.row
-                known = self._rows[chunk.request_id] = _Row(row, tables, [0] * len(tables))
-            for group, table in enumerate(tables):
-                if known.written[group] != len(table):
-                    self._write(known, group, table)
+                row = self._free_row(columns.states, len(tables)) if known is None else known.row
+                known = self._rows[request_id] = _Row(row, tables, [0] * len(tables))
+            lengths = [*map(len, tables)]
+            if known.written != lengths:
+                self._write(known, lengths)
             found.append(known.row)
         return found
 
-    def _free_row(self, requests: Mapping[str, RequestState], groups: int) -> int:
+    def _free_row(self, states: Mapping[str, RequestState], groups: int) -> int:
         """A row of a finished request, or a new one."""
         if not self._free:
-            self._free = [self._rows.pop(request_id).row for request_id in self._rows.keys() - requests.keys()]
+            self._free = [self._rows.pop(request_id).row for request_id in self._rows.keys() - states.keys()]
         if not self._free:
             taken = self.array.shape[1]
             self._resize(groups, max(8, 2 * taken), self.array.shape[2])
             self._free = list(range(taken, self.array.shape[1]))
         return self._free.pop()
 
-    def _write(self, known: _Row, group: int, table: array[int]) -> None:
-        begin, end = known.written[group], len(table)
-        if end > self.array.shape[2]:
-            self._resize(len(self.array), self.array.shape[1], max(end, 2 * self.array.shape[2]))
-        self.array[group, known.row, begin:end] = table[begin:]
-        known.written[group] = end
+    def _write(self, known: _Row, lengths: list[int]) -> None:
+        if max(lengths) > self.array.shape[2]:
+            self._resize(len(self.array), self.array.shape[1], max(*lengths, 2 * self.array.shape[2]))
+        for group, (table, begin, end) in enumerate(zip(known.tables, known.written, lengths, strict=True)):
+            self.array[group, known.row, begin:end] = table[begin:]
+        known.written[:] = lengths
 
     def _resize(self, groups: int, rows: int, blocks: int) -> None:
         before = self.array
@@ -271,71 +254,75 @@ class Packer:
         self.block_size = block_size
         self._tables = _TableRows()
 
-    def fill(
-        self,
-        at: Layout,
-        batch: Batch,
-        shape: Shape,
-        requests: Mapping[str, RequestState],
-        source: Callable[[Chunk], int] | None = None,
-    ) -> list[int]:
+    def fill(self, at: Layout, columns: BatchColumns, shape: Shape, source: Callable[[Chunk], int] | None = None) -> list[int]:
         """Write a batch into the arrays of `at`; return the first row of every chunk.
 
-        The first rows are in the order of the batch. `requests` holds the block tables; `source` gives the place of the token
-        of a chunk that follows another batch.
+        The first rows are in the order of the batch. `source` gives the place of the token of a chunk that follows another
+        batch.
         """
-        tables = self._tables.rows(batch.chunks, requests)
-        counts = [len(chunk.tokens) for chunk in batch.chunks]
-        adapters = [requests[chunk.request_id].adapter for chunk in batch.chunks]
-        order = sorted(range(len(counts)), key=adapters.__getitem__)
-        chunks = [number for number in order if _long(batch.chunks[number])]
+        tables, counts, long = self._tables.rows(columns), columns.counts, columns.long
+        order: Sequence[int] = range(len(counts))
+        if columns.adapted:
+            order = sorted(order, key=lambda number: columns.requests[number].adapter)
+        decodes = [number for number in order if not long[number]]
         firsts = [0] * len(counts)
-        decodes: list[Chunk] = []
-        places: list[int] = []  # their rows of block tables
-        for number in order:
-            chunk = batch.chunks[number]
-            if not _long(chunk):
-                firsts[number] = len(decodes)
-                decodes += _decodes_of(chunk)
-                places += [tables[number]] * counts[number]
-        self._decodes(at, decodes, places, shape, source)
-        row = shape.decodes
+        row = 0
+        for number in decodes:
+            firsts[number] = row
+            row += counts[number]
+        self._decodes(at, columns, decodes, firsts, tables, shape, source)
+        row, chunks = shape.decodes, [number for number in order if long[number]]
         for place, number in enumerate(chunks):
             firsts[number] = row
-            self._chunk(at, batch.chunks[number], tables[number], row, place, shape.decodes)
+            self._chunk(at, columns.chunks[number], tables[number], row, place, shape.decodes)
             row += counts[number]
         at.chunk_firsts[len(chunks) :] = row - shape.decodes
         _pad(at, slice(row, shape.rows))
         wanted: list[int] = []
-        for first, count, chunk in zip(firsts, counts, batch.chunks, strict=True):
-            if chunk.drafts == 0:
+        for first, count, drafts in zip(firsts, counts, columns.drafts, strict=True):
+            if drafts == 0:
                 wanted.append(first + count - 1)
-            elif chunk.drafts is not None:
-                wanted.extend(range(first + count - 1 - chunk.drafts, first + count))
+            elif drafts is not None:
+                wanted.extend(range(first + count - 1 - drafts, first + count))
         at.sample_rows[: len(wanted)] = wanted
         at.sample_rows[len(wanted) :] = 0
         return firsts
 
     def _decodes(
-        self, at: Layout, chunks: Sequence[Chunk], tables: list[int], shape: Shape, source: Callable[[Chunk], int] | None
+        self,
+        at: Layout,
+        columns: BatchColumns,
+        numbers: list[int],
+        firsts: list[int],
+        tables: list[int],
+        shape: Shape,
+        source: Callable[[Chunk], int] | None,
     ) -> None:
-        """Fill the decodes; `tables` are their rows of block tables."""
-        count = len(chunks)
-        rows = slice(0, count)
-        starts = np.array([chunk.start for chunk in chunks], np.int32)
-        at.tokens[rows] = [chunk.tokens[0] for chunk in chunks]
-        at.positions[rows] = starts
-        at.decode_ends[rows] = starts + 1
+        """Fill the decodes, which are the chunks of these numbers; each draft is one more decode.
+
+        The keys of all rows are written before any row attends to them. `firsts` and `tables` are each chunk's first row and
+        its row of block tables.
+        """
+        owners = [number for number in numbers for _ in columns.tokens[number]]  # the chunk of each row
+        count = len(owners)
+        rows, places = slice(0, count), np.arange(count + 1)
+        positions = np.array([columns.starts[number] for number in owners], np.int32)
+        if count > len(numbers):
+            positions += places[:-1] - np.array([firsts[number] for number in owners])
+        at.tokens[rows] = list(itertools.chain.from_iterable([columns.tokens[number] for number in numbers]))
+        at.positions[rows] = positions
+        at.decode_ends[rows] = positions + 1
         at.sources[:] = -1
-        if any(chunk.follows is not None for chunk in chunks):
+        follows = [columns.follows[number] for number in owners]
+        if follows.count(None) < count:
             assert source is not None, "a chunk follows a batch, and it is unknown where its token is"
-            at.sources[rows] = [-1 if chunk.follows is None else source(chunk) for chunk in chunks]
+            at.sources[rows] = [-1 if columns.follows[number] is None else source(columns.chunks[number]) for number in owners]
         known = self._tables.array[:, :, : shape.blocks]
-        at.decode_tables[:, rows, : known.shape[2]] = known[:, tables]
-        numbers, (blocks, offsets) = np.arange(count + 1), np.divmod(starts, self.block_size)
-        at.slot_blocks[:, rows] = at.decode_tables[:, numbers[:-1], blocks]
+        at.decode_tables[:, rows, : known.shape[2]] = known[:, [tables[number] for number in owners]]
+        blocks, offsets = np.divmod(positions, self.block_size)
+        at.slot_blocks[:, rows] = at.decode_tables[:, places[:-1], blocks]
         at.slot_offsets[rows] = offsets
-        at.decode_firsts[: count + 1] = numbers
+        at.decode_firsts[: count + 1] = places
         at.decode_firsts[count + 1 :] = count
         _pad(at, slice(count, shape.decodes))
 
@@ -360,12 +347,12 @@ def _pad(at: Layout, rows: slice) -> None:
     at.slot_blocks[:, rows] = -1
 
 
-def adapter_segments(batch: Batch, requests: Mapping[str, RequestState], firsts: Sequence[int]) -> tuple[Segment, ...]:
+def adapter_segments(columns: BatchColumns, firsts: Sequence[int]) -> tuple[Segment, ...]:
     """The rows of each adapter, given the first row of every chunk."""
-    if not any(requests[chunk.request_id].adapter for chunk in batch.chunks):  # the usual case
+    if not columns.adapted:  # the usual case
         return ()
-    rows = [range(first, first + len(chunk.tokens)) for first, chunk in zip(firsts, batch.chunks, strict=True)]
-    return segments((requests[chunk.request_id].adapter, mine) for chunk, mine in zip(batch.chunks, rows, strict=True))
+    rows = [range(first, first + count) for first, count in zip(firsts, columns.counts, strict=True)]
+    return segments((request.adapter, mine) for request, mine in zip(columns.requests, rows, strict=True))
 
 
 def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) -> tuple[PackedBatch, ...]:
@@ -373,7 +360,8 @@ def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) ->
 
     It has the smallest shape that holds it.
     """
-    shape = shape_of(batch, requests)
+    columns = BatchColumns.of(batch, requests)
+    shape = shape_of(columns)
     words = torch.empty(shape.words, dtype=torch.int32)
-    firsts = Packer(block_size).fill(Layout.over(words.numpy(), shape), batch, shape, requests)
-    return PackedBatch.of(Layout.over(words, shape), shape, adapter_segments(batch, requests, firsts))
+    firsts = Packer(block_size).fill(Layout.over(words.numpy(), shape), columns, shape)
+    return PackedBatch.of(Layout.over(words, shape), shape, adapter_segments(columns, firsts))

@@ -20,6 +20,7 @@ from orcinus.core.request import NO_CONTEXT
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.view import Limits
 from orcinus.runtime import kv_cache
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.executor import SCORED_AT_ONCE, Eager
 from orcinus.runtime.input_batch import Inputs
 from orcinus.runtime.models import Decoder
@@ -120,9 +121,10 @@ def _batch(counts: Sequence[int], longest: int, block_size: int) -> Batch:
 def _try(run: Eager, batch: Batch, choose: Callable[[Tensor, Sequence[Row]], object]) -> None:
     requests = RequestStates()
     requests.apply(batch)
-    ran = run(batch, shape_of(batch, requests), requests, None)
+    columns = BatchColumns.of(batch, requests)
+    ran = run(columns, shape_of(columns), None)
     if not run.model.place.last:
         return
-    rows = [row for chunk in batch.chunks for row in rows_to_draw(chunk, requests[chunk.request_id])]
+    rows = rows_to_draw(columns.requests, columns.ends, columns.drafts)
     choose(run.model.logits(ran.sampled(len(rows))), rows)
     run.model.logits(ran.hidden[:SCORED_AT_ONCE]).float().log_softmax(dim=-1)  # a prompt that is scored

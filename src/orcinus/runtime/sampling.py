@@ -32,11 +32,11 @@ NOT_FINITE = Failure(
 class Sampled:
     """One token per row, with its log-probabilities or its error.
 
-    Log-probabilities are there if requested.
+    Both are by row; log-probabilities are there if requested.
     """
 
     tokens: list[int]
-    logprobs: list[Logprobs | None]
+    logprobs: dict[int, Logprobs]
     errors: dict[int, Failure]
 
 
@@ -70,27 +70,23 @@ class Chosen:
         return self.sampled
 
 
-def unadjusted_greedy(params: SamplingParams) -> bool:
-    """Whether the next token is the likeliest one of the model itself, and nothing else is asked of its logits."""
-    return params.greedy and params.logprobs is None and not (params.penalised or params.logit_bias or params.masked)
-
-
 def choose(logits: Tensor, rows: Sequence[Row]) -> Chosen:
     """One token per row of `logits` `[len(rows), vocab_size]`, synchronously.
 
     The rows that want their likeliest token are read once; torch's operations choose for the others.
     """
-    others = [place for place, row in enumerate(rows) if not unadjusted_greedy(row.params)]
+    others = [place for place, row in enumerate(rows) if not row.request.greedy]
     if len(others) == len(rows) or logits.device.type != "cpu" or logits.dtype not in LOADED:
         return Chosen(sample(logits.float(), rows))
     likeliest, finite = argmax(logits)
     tokens: list[int] = likeliest.tolist()
-    logprobs: list[Logprobs | None] = [None] * len(rows)
+    logprobs: dict[int, Logprobs] = {}
     errors = {place: NOT_FINITE for place in np.flatnonzero(~finite).tolist() if place not in others}
     if others:
         drawn = sample(logits[others].float(), [rows[place] for place in others])
-        for place, token, told in zip(others, drawn.tokens, drawn.logprobs, strict=True):
-            tokens[place], logprobs[place] = token, told
+        for place, token in zip(others, drawn.tokens, strict=True):
+            tokens[place] = token
+        logprobs = {others[at]: told for at, told in drawn.logprobs.items()}
         errors |= {others[at]: failure for at, failure in drawn.errors.items()}
     return Chosen(Sampled(tokens, logprobs, errors))
 
@@ -111,7 +107,7 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> Sampled:
     for places in _alike(rows):
         for place, token in zip(places, draw(logits[places], [rows[place] for place in places]), strict=True):
             tokens[place] = token
-    logprobs: list[Logprobs | None] = [None] * len(rows)
+    logprobs: dict[int, Logprobs] = {}
     for place, likely in plain.items():
         top = rows[place].params.logprobs or 0
         chosen = torch.tensor(tokens[place : place + 1], device=likely.device)

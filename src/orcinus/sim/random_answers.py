@@ -84,7 +84,7 @@ class AnswerGenerator:
         logprobs: list[tuple[Logprobs, ...]] = []
         errors: dict[int, Failure] = {}
         for place, chunk in enumerate(batch.chunks):
-            rows = rows_to_draw(chunk, requests[chunk.request_id])
+            rows = rows_to_draw([requests[chunk.request_id]], [chunk.end], [chunk.drafts])
             drawn = tuple(self._token(chunk.request_id, row) for row in rows)
             known = tuple(token for token in drawn if token is not None)
             if len(known) < len(drawn):

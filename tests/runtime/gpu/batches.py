@@ -12,6 +12,7 @@ from orcinus.core.batch import Batch
 from orcinus.core.executor_state import RequestStates
 from orcinus.runtime.attention import Attention, Heads
 from orcinus.runtime.attention.port import Angles, split
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.kv_cache import LayerKV, allocate
 from orcinus.runtime.pack import Layout, PackedBatch, Packer, Shape, pack, shape_of
 from tests.runtime.test_attention import exact
@@ -110,10 +111,11 @@ def with_room(shape: Shape) -> Shape:
 def run(attention: Attention, case: Case, *, padded: bool = False, device: str = "cpu") -> Outcome:
     """One layer's attention. Whatever padding could be mistaken for is not a number, or leads nowhere."""
     (batch, states), layers = case.batch(), tuple(LayerKV(kv.keys.to(device), kv.values.to(device)) for kv in case.memory())
-    shape = shape_of(batch, states)
+    columns = BatchColumns.of(batch, states)
+    shape = shape_of(columns)
     shape = with_room(shape) if padded else shape
     words = torch.full((shape.words,), NOWHERE, dtype=torch.int32)
-    firsts = Packer(case.block_size).fill(Layout.over(words.numpy(), shape), batch, shape, states)
+    firsts = Packer(case.block_size).fill(Layout.over(words.numpy(), shape), columns, shape)
     angles = case.angles(PackedBatch.over(words, shape)[0].positions)
     qkv = torch.full((shape.rows, (case.group + 2) * case.kv_heads * case.dim), torch.nan, dtype=case.dtype)
     for first, rows in zip(firsts, case.projected(), strict=True):

@@ -15,6 +15,7 @@ import pytest
 from orcinus import LLM, SamplingParams, StructuredOutputs
 from orcinus.core.batch import Batch
 from orcinus.errors import ConfigError, RequestFailed
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.tiny import MODEL_DIR
 from tests.checkpoints import make_model, save
 from tests.contracts.test_every_model import generated
@@ -170,13 +171,13 @@ def test_a_failed_batch_spares_requests_that_came_later(checkpoint: Made) -> Non
     with LLM(folder, policy="sarathi:chunk_size=4", **SIZES) as llm:
         clean = llm.generate([[4, 5, 6]], params)[0].token_ids
         executor: Any = llm.engine.executor
-        run, calls = executor.run, list[Batch]()
+        run, calls = executor.run, list[BatchColumns]()
 
-        def fail_once(batch: Batch, *rest: Any) -> Any:
-            calls.append(batch)
+        def fail_once(columns: BatchColumns, *rest: Any) -> Any:
+            calls.append(columns)
             if len(calls) == 1:
                 raise RuntimeError("boom")
-            return run(batch, *rest)
+            return run(columns, *rest)
 
         executor.run = fail_once
         with pytest.raises(RequestFailed, match="1 of 2 requests failed: the iteration failed: RuntimeError: boom") as caught:
@@ -194,10 +195,10 @@ def test_memory_that_is_short_costs_one_request_while_batches_follow(checkpoint:
         executor: Any = llm.engine.executor
         run = executor.run
 
-        def limited(batch: Batch, *rest: Any) -> Any:
-            if batch.num_tokens > 6:
+        def limited(columns: BatchColumns, *rest: Any) -> Any:
+            if sum(columns.counts) > 6:
                 raise MemoryError
-            return run(batch, *rest)
+            return run(columns, *rest)
 
         executor.run = limited
         with pytest.raises(RequestFailed, match="1 of 2 requests failed: memory was short") as caught:

@@ -116,7 +116,7 @@ class Runner:
         self.block_size, self.kv, self.device = 16, (), torch.device("cpu")
         self.model = Layers(captures_chunks)
 
-    def load(self, batch: object, shape: Any, requests: object, before: object, into: Tensor) -> tuple[Tensor, list[int]]:
+    def load(self, columns: object, shape: Any, before: object, into: Tensor) -> tuple[Tensor, list[int]]:
         return into, []
 
 

@@ -11,6 +11,7 @@ import pytest
 from orcinus import LLM, SamplingParams
 from orcinus.core.executor_state import RequestStates
 from orcinus.core.view import Limits
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.gpu.warm_up import batches
 from orcinus.runtime.pack import shape_of
 from tests.runtime.gpu.compilations import compiled
@@ -46,4 +47,4 @@ def test_no_batch_is_larger_than_a_request_could_make_it(limits: Limits) -> None
         assert batch.num_tokens <= limits.max_batch_tokens
         states = RequestStates()
         states.apply(batch)
-        assert shape_of(batch, states).most_context <= limits.max_model_len
+        assert shape_of(BatchColumns.of(batch, states)).most_context <= limits.max_model_len

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from orcinus.core.batch import NewRequest
 from orcinus.core.executor_state import RequestState, Row
-from orcinus.core.request import NO_CONTEXT, NOTHING_ALLOWED, Logprobs
+from orcinus.core.request import NO_CONTEXT, NOTHING_ALLOWED
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.runtime.kernels.argmax import argmax
 from orcinus.runtime.kernels.penalties import add_biases, penalise
@@ -43,9 +43,7 @@ class Choosing:
 
     def read(self) -> Sampled:
         tokens: list[int] = self.host_tokens.tolist()
-        logprobs: list[Logprobs | None] = [None] * len(tokens)
-        for row, found in zip(self.asked, self.scores.read(self.tops) if self.scores else (), strict=True):
-            logprobs[row] = found
+        logprobs = dict(zip(self.asked, self.scores.read(self.tops) if self.scores else (), strict=True))
         peaks = self.host_peaks.numpy()
         broken = np.flatnonzero(~np.isfinite(peaks)).tolist()
         errors = {row: NOTHING_ALLOWED if peaks[row] == -math.inf else NOT_FINITE for row in broken}

@@ -11,15 +11,15 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from orcinus.core.batch import Batch
-from orcinus.core.executor_state import RequestState
 from orcinus.core.view import Limits
+from orcinus.runtime.batch_columns import BatchColumns
 from orcinus.runtime.executor import Eager, out_of_memory, received
 from orcinus.runtime.input_batch import Before, Ran
 from orcinus.runtime.pack import PackedBatch, Shape
@@ -28,7 +28,7 @@ CHUNK_ROWS = (32, 64, 128, 256, 512)  # rows of chunks in one batch
 MOST_CHUNKS = 8  # requests among these rows
 SECONDS = 60.0  # no capture begins later than this after the first
 SHARE = 0.25  # of the free memory before the first capture: graphs keep their activations
-NO_CHUNKS = Batch(0, ())
+NO_CHUNKS = BatchColumns.of(Batch(0, ()), {})
 log = logging.getLogger(__name__)
 
 Replay = Callable[[], None]
@@ -108,11 +108,11 @@ class Graphed:
         self.graphs: dict[tuple[int, int], Graph] = {}  # (decodes, rows of chunks)
         self.captured: dict[int, list[int]] = {}  # rows of chunks -> numbers of decodes, ascending
 
-    def __call__(self, batch: Batch, shape: Shape, requests: Mapping[str, RequestState], before: Before | None) -> Ran:
+    def __call__(self, columns: BatchColumns, shape: Shape, before: Before | None) -> Ran:
         graph = self._find(shape)
         if graph is None:
-            return self.eager(batch, shape, requests, before)
-        packed, firsts = self.eager.inputs.load(batch, graph.shape, requests, before, into=graph.words)
+            return self.eager(columns, shape, before)
+        packed, firsts = self.eager.inputs.load(columns, graph.shape, before, into=graph.words)
         model = self.eager.model
         states = received(model, shape.rows)
         if graph.received is not None and states is not None:
@@ -158,7 +158,7 @@ class Graphed:
     @torch.inference_mode()
     def _record(self, shape: Shape) -> Graph:
         words = torch.empty(shape.words, dtype=torch.int32, device=self.eager.inputs.link.device)
-        packed, _ = self.eager.inputs.load(NO_CHUNKS, shape, {}, None, into=words)
+        packed, _ = self.eager.inputs.load(NO_CHUNKS, shape, None, into=words)
         model, kv = self.eager.model, self.eager.kv
         if model.place.first:
             hidden, replay = self._capture(lambda: model(packed, kv))

@@ -25,7 +25,7 @@ class Argmax:
     def read(self) -> Sampled:
         finite = torch.isfinite(self.host_sums).tolist()
         errors: dict[int, Failure] = {row: NOT_FINITE for row, fine in enumerate(finite) if not fine}
-        return Sampled(self.host_tokens.tolist(), [None] * len(finite), errors)
+        return Sampled(self.host_tokens.tolist(), {}, errors)
 
 
 def gathered_argmax(model: Decoder, hidden: Tensor, link: Link) -> Argmax:
