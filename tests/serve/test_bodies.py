@@ -346,6 +346,15 @@ def test_no_value_is_repeated_at_length(fields: dict[str, Any]) -> None:
     assert len(refusal(ChatBody, strict=True, **{LONG: 1}).message) < 500
 
 
+@pytest.mark.parametrize("name", ["\n", "a\r\nb", "\x00", "\u2028"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_names_cannot_break_the_line(name: str, nested: bool) -> None:
+    error = refusal(ChatBody, strict=True, **({"logit_bias": {name: None}} if nested else {name: 1}))
+    assert repr(name)[1:-1] in error.message
+    assert error.message.isprintable()
+    assert (error.param or "").isprintable()
+
+
 def test_a_million_errors_are_told_in_no_time() -> None:
     """Not by a clock: a list that is too long is refused as such, before its entries are looked at."""
     for fields in ({"messages": [1] * 5000}, {"logit_bias": {str(i): "x" for i in range(5000)}}, {"stop": [1] * 5000}):
