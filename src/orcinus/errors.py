@@ -27,6 +27,11 @@ def shown(value: object) -> str:
     return shortened(_short.repr(value))
 
 
+def printable(text: str) -> str:
+    """The text in one line: line breaks and whatever else cannot be printed are escaped, as `repr` does."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def shortened(text: str) -> str:
     """At most 120 characters of a text."""
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."

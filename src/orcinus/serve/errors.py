@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import Scope
 
-from orcinus.errors import shown
+from orcinus.errors import printable, shown
 
 TYPES = {401: "authentication_error", 403: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 MESSAGES = "/v1/messages"  # here and below, errors have Anthropic's form and types
@@ -35,7 +35,8 @@ log = logging.getLogger("orcinus.serve")
 class ApiError(Exception):
     """An error response.
 
-    `param` names the wrong field, with its index; `code` is a stable word.
+    `param` names the wrong field, with its index; `code` is a stable word. Names that clients choose stand in `message` and
+    `param`, so both are made `printable`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> None:
+        message, param = printable(message), None if param is None else printable(param)
         super().__init__(message)
         self.facts = dict(facts or {})  # more of the error, for programs
         self.status, self.message, self.param, self.code = status, message, param, code

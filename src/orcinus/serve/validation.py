@@ -115,7 +115,7 @@ def _location(found: Any, error: Any) -> Location:
 
 
 def spell(parts: Sequence[int | str], index_form: str = "[{}]") -> str:
-    """A place in a body: `messages[2].content`, in one line. Long names are cut, and line breaks in them escaped."""
+    """A place in a body: `messages[2].content`. Long names are cut."""
     spelled = ""
     for part in parts:
         spelled += index_form.format(part) if isinstance(part, int) else f".{_name(part)}" if spelled else _name(part)
@@ -123,7 +123,6 @@ def spell(parts: Sequence[int | str], index_form: str = "[{}]") -> str:
 
 
 def _name(name: str) -> str:
-    name = name if name.isprintable() else repr(name)[1:-1]
     return name if len(name) <= 64 else name[:61] + "..."
 
 
