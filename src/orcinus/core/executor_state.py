@@ -64,11 +64,11 @@ class RequestState:
     blocks: tuple[array[int], ...]  # block table per group of layers: position p lies in blocks[group][p // block_size]
     adapter: str = ""  # the LoRA adapter that answers; "" = the model alone
     matcher: TokenMatcher | None = field(default=None, compare=False)  # of its grammar and its thinking budget
-    greedy: bool = field(init=False, compare=False)  # whether its next token is the likeliest of the model itself
+    unadjusted_greedy: bool = field(init=False, compare=False)  # that of its parameters, found once
     _counts: TokenCounts | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        self.greedy = self.params.unadjusted_greedy
+        self.unadjusted_greedy = self.params.unadjusted_greedy
 
     @classmethod
     def of(cls, new: NewRequest) -> RequestState:

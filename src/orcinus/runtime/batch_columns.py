@@ -1,7 +1,7 @@
 """A batch's chunks by column, with the executor's state of each request.
 
-Sampling, packing and scoring ask each chunk different things. To read a column takes a fraction of the time of asking all
-chunks in turn, and in an iteration of decodes that is most of what the executor itself does.
+Packing, scoring and sampling read tokens, positions and requests of all chunks. Reading a column takes less time than asking
+each chunk in turn, and a batch has hundreds.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ ADAPTER = attrgetter("adapter")
 
 @dataclass(frozen=True, slots=True)
 class BatchColumns:
-    """One entry per chunk in every column, in the order of the batch."""
+    """The columns, with one entry per chunk in the batch's order, and what follows from them."""
 
-    states: Mapping[str, RequestState]  # of all requests that the executor knows
+    states: Mapping[str, RequestState]  # all requests that the executor knows, by id
     chunks: tuple[Chunk, ...]
     requests: list[RequestState]
     ids: Sequence[str]
     tokens: Sequence[tuple[int, ...]]
     counts: list[int]  # of tokens
     starts: Sequence[int]
+    ends: list[int]  # position after each chunk's last token
     drafts: Sequence[int | None]
     follows: Sequence[int | None]
     long: list[bool]  # whether it has several known tokens, and so is no decode
@@ -35,16 +36,13 @@ class BatchColumns:
 
     @classmethod
     def of(cls, batch: Batch, states: Mapping[str, RequestState]) -> BatchColumns:
+        """The columns of a batch that was applied to `states`."""
         chunks = batch.chunks
         ids, tokens, starts, _, drafts, _, follows = zip(*chunks, strict=True) if chunks else ((),) * 7
         requests, counts = [states[request_id] for request_id in ids], [*map(len, tokens)]
+        ends = [start + count for start, count in zip(starts, counts, strict=True)]
         long = [count - (guesses or 0) > 1 for count, guesses in zip(counts, drafts, strict=True)]
         asked = [place for place, request in enumerate(requests) if request.params.prompt_logprobs is not None]
         scored = {place: found for place in asked if (found := requests[place].scored(chunks[place]))}
         adapted = any(map(ADAPTER, requests))
-        return cls(states, chunks, requests, ids, tokens, counts, starts, drafts, follows, long, adapted, scored)
-
-    @property
-    def ends(self) -> list[int]:
-        """The position after each chunk's last token."""
-        return [start + count for start, count in zip(self.starts, self.counts, strict=True)]
+        return cls(states, chunks, requests, ids, tokens, counts, starts, ends, drafts, follows, long, adapted, scored)

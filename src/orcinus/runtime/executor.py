@@ -244,7 +244,7 @@ class TorchExecutor:
             flight.choice = self._choose(ran.sampled(len(rows)), rows)
 
     def _choose(self, hidden: Tensor, rows: Sequence[Row]) -> Choice:
-        if self.model.place.mesh.tp > 1 and all(row.request.greedy for row in rows):
+        if self.model.place.mesh.tp > 1 and all(row.request.unadjusted_greedy for row in rows):
             return gathered_argmax(self.model, hidden, self.link)
         return self.choose(self.model.logits(hidden), rows)
 

@@ -270,7 +270,7 @@ class Packer:
         for number in decodes:
             firsts[number] = row
             row += counts[number]
-        self._decodes(at, columns, decodes, firsts, tables, shape, source)
+        self._decodes(at, columns, decodes, tables, shape, source)
         row, chunks = shape.decodes, [number for number in order if long[number]]
         for place, number in enumerate(chunks):
             firsts[number] = row
@@ -293,22 +293,20 @@ class Packer:
         at: Layout,
         columns: BatchColumns,
         numbers: list[int],
-        firsts: list[int],
         tables: list[int],
         shape: Shape,
         source: Callable[[Chunk], int] | None,
     ) -> None:
         """Fill the decodes, which are the chunks of these numbers; each draft is one more decode.
 
-        The keys of all rows are written before any row attends to them. `firsts` and `tables` are each chunk's first row and
-        its row of block tables.
+        The keys of all rows are written before any row attends to them. `tables` has each chunk's row of block tables.
         """
         owners = [number for number in numbers for _ in columns.tokens[number]]  # the chunk of each row
         count = len(owners)
         rows, places = slice(0, count), np.arange(count + 1)
         positions = np.array([columns.starts[number] for number in owners], np.int32)
         if count > len(numbers):
-            positions += places[:-1] - np.array([firsts[number] for number in owners])
+            positions += np.array([draft for number in numbers for draft in range(columns.counts[number])], np.int32)
         at.tokens[rows] = list(itertools.chain.from_iterable([columns.tokens[number] for number in numbers]))
         at.positions[rows] = positions
         at.decode_ends[rows] = positions + 1

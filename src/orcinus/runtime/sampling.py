@@ -32,12 +32,12 @@ NOT_FINITE = Failure(
 class Sampled:
     """One token per row, with its log-probabilities or its error.
 
-    Both are by row; log-probabilities are there if requested.
+    Log-probabilities are there if requested.
     """
 
     tokens: list[int]
-    logprobs: dict[int, Logprobs]
-    errors: dict[int, Failure]
+    logprobs: dict[int, Logprobs]  # by row
+    errors: dict[int, Failure]  # by row
 
 
 class Choice(Protocol):
@@ -75,7 +75,7 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> Chosen:
 
     The rows that want their likeliest token are read once; torch's operations choose for the others.
     """
-    others = [place for place, row in enumerate(rows) if not row.request.greedy]
+    others = [place for place, row in enumerate(rows) if not row.request.unadjusted_greedy]
     if len(others) == len(rows) or logits.device.type != "cpu" or logits.dtype not in LOADED:
         return Chosen(sample(logits.float(), rows))
     likeliest, finite = argmax(logits)
