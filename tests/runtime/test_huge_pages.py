@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from orcinus.runtime import huge_pages
-from orcinus.runtime.huge_pages import PAGE, zeros
+from orcinus.runtime.huge_pages import PAGE, populate, zeros
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own words for it")
 
 
-def flags(tensor: Tensor) -> list[str]:
+def told(tensor: Tensor, what: str) -> list[str]:
     """What the kernel says of the mapping that holds a tensor."""
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -22,7 +24,7 @@ def flags(tensor: Tensor) -> list[str]:
         if "-" in first and not first.endswith(":"):
             begin, end = (int(number, 16) for number in first.split("-"))
             inside = begin <= tensor.data_ptr() < end
-        elif inside and first == "VmFlags:":
+        elif inside and first == f"{what}:":
             return rest
     raise AssertionError("no mapping holds the tensor")
 
@@ -36,17 +38,53 @@ def test_zeros_of_every_size(shape: tuple[int, ...], dtype: torch.dtype) -> None
     assert found.fill_(3).eq(3).all()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own words for it")
+@LINUX
 def test_large_memory_asks_for_huge_pages() -> None:
     large, small = zeros((PAGE,), torch.float32), zeros((8,), torch.float32)
-    assert "hg" in flags(large)
-    assert "hg" not in flags(small)
+    assert "hg" in told(large, "VmFlags")
+    assert "hg" not in told(small, "VmFlags")
 
 
 def test_without_huge_pages_memory_is_plain(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "orcinus")
-    monkeypatch.setattr(huge_pages.mmap, "MADV_HUGEPAGE", 12345, raising=False)  # advice that no kernel knows
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 12345, raising=False)  # advice that no kernel knows
     assert not zeros((PAGE,), torch.float32).any()
     assert "no huge pages" in caplog.text
     monkeypatch.delattr(mmap, "MADV_HUGEPAGE")
     assert not zeros((PAGE,), torch.float32).any()
+
+
+def provided(tensor: Tensor) -> int:
+    """Bytes of the mapping that holds a tensor that the system has provided."""
+    number, unit = told(tensor, "Rss")
+    assert unit == "kB"
+    return 1024 * int(number)
+
+
+@LINUX
+def test_memory_is_provided_before_it_is_written() -> None:
+    memory = zeros((2, 9 * PAGE + 4096), torch.uint8)
+    memory[1, 5] = 7
+    assert provided(memory) < memory.nbytes / 2
+    thread = populate([memory[0], memory[1]])
+    assert thread is not None
+    thread.join()
+    assert provided(memory) >= memory.nbytes
+    assert memory[1, 5] == 7
+    assert memory.sum() == 7
+
+
+def test_small_memory_and_other_systems_need_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert populate([zeros((8,), torch.float32)]) is None
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert populate([zeros((PAGE,), torch.float32)]) is None
+
+
+@LINUX
+def test_memory_that_is_gone_ends_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "orcinus")
+    memory = mmap.mmap(-1, 2 * PAGE)
+    address = torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
+    memory.close()
+    huge_pages._populate([(address, PAGE), (address + PAGE, PAGE)])
+    assert caplog.text.count("memory is provided as it is written") == 1

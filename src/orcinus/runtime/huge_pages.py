@@ -6,11 +6,14 @@ costs a walk through tables. Linux gives 2 MiB at a time to memory that asks for
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import mmap
+import os
+import sys
 from collections.abc import Sequence
-from threading import Lock
+from threading import Lock, Thread
 
 import torch
 from torch import Tensor
@@ -19,6 +22,8 @@ PAGE = 2**21  # bytes, on x86 and on ARM with pages of 4 KiB
 SMALL = 2**16  # bytes below which a tensor has plain memory
 SHARED = 16 * PAGE  # bytes that tensors of less than a page share
 LINE = 64  # bytes of a cache line, at which each tensor begins
+POPULATE_WRITE = 23  # Linux's number, since 5.14
+AT_ONCE = 8 * PAGE  # bytes of a tensor that are populated before those of the next one
 log = logging.getLogger(__name__)
 
 
@@ -60,3 +65,34 @@ def zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.zeros(tuple(shape), dtype=dtype)
     memory, begin = (_map(size), 0) if size >= PAGE else _shared.take(size)
     return torch.frombuffer(memory, dtype=dtype, count=count, offset=begin).view(tuple(shape))
+
+
+def populate(tensors: Sequence[Tensor]) -> Thread | None:
+    """Have the system provide the memory of tensors now, in a thread; None where it does so only as they are written.
+
+    The system clears a page before it is first written, which takes several times as long as the write itself. Contents stay
+    as they are, so the tensors can be used meanwhile. All are provided from their beginnings on, where the first blocks lie.
+    """
+    large = [tensor for tensor in tensors if tensor.nbytes >= PAGE]
+    if not large or not sys.platform.startswith("linux"):
+        return None
+    thread = Thread(target=_populate, args=(_pieces(large),), name="populate", daemon=True)
+    thread.start()
+    return thread
+
+
+def _pieces(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Addresses and bytes of parts that cover the tensors: the first ones of all of them, then the second ones, and so on."""
+    found = []
+    for tensor in tensors:
+        begin, end = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE, tensor.data_ptr() + tensor.nbytes
+        found += [(at - begin, at, min(AT_ONCE, end - at)) for at in range(begin, end, AT_ONCE)]
+    return [(at, size) for _, at, size in sorted(found)]
+
+
+def _populate(pieces: Sequence[tuple[int, int]]) -> None:
+    madvise = ctypes.CDLL(None, use_errno=True).madvise
+    for at, size in pieces:
+        if madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), POPULATE_WRITE):  # ctypes lets other threads run meanwhile
+            log.info("memory is provided as it is written: %s", os.strerror(ctypes.get_errno()))
+            return

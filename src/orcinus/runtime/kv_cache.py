@@ -66,6 +66,10 @@ class LayerKV:
         for scales in () if self.scales is None else (self.scales.keys, self.scales.values):
             scales.fill_(value / (ZERO - 1))
 
+    def tensors(self) -> list[Tensor]:
+        """Keys, values, and their scales if there are some."""
+        return [self.keys, self.values, *(() if self.scales is None else (self.scales.keys, self.scales.values))]
+
     def arrays(self) -> KVArrays:
         """Keys, values and their scales, for kernels of a CPU."""
         scales = (None, None) if self.scales is None else (array(self.scales.keys), array(self.scales.values))
@@ -91,7 +95,7 @@ def allocate(
 ) -> tuple[LayerKV, ...]:
     """The K/V memory of a model of this dtype, zeroed. `kv_cache_dtype` is int8, or anything else for that dtype.
 
-    The operating system provides its pages only when they are written.
+    The operating system provides its pages when they are written, or by `huge_pages.populate`.
     """
     shape = (num_layers, 2, num_blocks, num_kv_heads, block_size, head_dim)
     if kv_cache_dtype != "int8":

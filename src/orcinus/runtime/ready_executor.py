@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orcinus.core.view import Limits
-from orcinus.runtime import kv_cache
+from orcinus.runtime import huge_pages, kv_cache
 from orcinus.runtime.attention import WITH_KERNELS
 from orcinus.runtime.device import Device
 from orcinus.runtime.device_memory import told_if_short
@@ -16,10 +16,16 @@ from orcinus.runtime.transfers import Link
 
 
 def allocate_kv(model: Decoder, device: Device, num_blocks: int, block_size: int, kv_cache_dtype: str) -> tuple[LayerKV, ...]:
-    """K/V memory for the layers and heads that this decoder holds. Raises `ConfigError` if memory is short."""
+    """K/V memory for the layers and heads that this decoder holds. Raises `ConfigError` if memory is short.
+
+    A CPU's is provided in the background, so that no prompt waits for the system to clear it.
+    """
     sizes = len(model.stage), num_blocks, model.num_kv_heads, block_size, model.spec.head_dim
     with told_if_short("keys and values"):
-        return kv_cache.allocate(*sizes, device.dtype, device.device, kv_cache_dtype)
+        kv = kv_cache.allocate(*sizes, device.dtype, device.device, kv_cache_dtype)
+    if device.device.type == "cpu":
+        huge_pages.populate([tensor for layer in kv for tensor in layer.tensors()])
+    return kv
 
 
 def ready_executor(

@@ -83,7 +83,7 @@ class Int4Weight(RoundedWeight):
 
 
 class Rounded8(RoundedWeight):
-    """Weights of 8 bits, as in llama.cpp's format Q8_0: of heads beside 4-bit layers, and of `int8` without VNNI (ADR 77)."""
+    """Weights of 8 bits, as in llama.cpp's format Q8_0: of heads beside 4-bit layers, and of `int8` without AMX (ADR 78)."""
 
     __slots__ = ()
     option, other = "int8", ""

@@ -20,23 +20,24 @@ ROUND = F32(3 * 2**22)  # added to a small number, it leaves the nearest integer
 
 
 @exact(forceinline=True)
-def _quantize_block(x, row, block, width, times, levels, totals, scales):
-    """A row's block as 8-bit levels, with their sum so many times, and their scale."""
-    begin, most = block * BLOCK, np.int32(0)  # the bits of the largest absolute value: NaN counts as the largest
-    for i in range(width):
-        most = np.int32(max(most, F32(load(x[row, begin + i])).view(np.int32) & WITHOUT_SIGN))
+def _quantize_block(x, times, levels):
+    """A row's block as 8-bit levels; their sum so many times, and their scale.
+
+    Blocks are slices: an index that might be negative keeps LLVM from using vectors.
+    """
+    most = np.int32(0)  # the bits of the largest absolute value: NaN counts as the largest
+    for i in range(len(x)):
+        most = np.int32(max(most, F32(load(x[i])).view(np.int32) & WITHOUT_SIGN))
     usable = SMALLEST <= most <= LARGEST
     largest = np.int32(most).view(np.float32)
-    scales[row, block] = largest / LEVELS if usable else F32(0) if most < SMALLEST else np.float32(np.nan)
+    scale = largest / LEVELS if usable else F32(0) if most < SMALLEST else np.float32(np.nan)
     inverse = LEVELS / largest if usable else F32(0)
     total = np.int32(0)
-    for i in range(width):
-        level = np.int8(F32((load(x[row, begin + i]) if usable else F32(0)) * inverse + ROUND).view(np.int32) & np.int32(255))
-        levels[begin + i] = level
+    for i in range(len(x)):
+        level = np.int8(F32((load(x[i]) if usable else F32(0)) * inverse + ROUND).view(np.int32) & np.int32(255))
+        levels[i] = level
         total += np.int32(level)
-    for i in range(width, BLOCK):
-        levels[begin + i] = 0
-    totals[row, block] = np.int32(times) * total
+    return np.int32(times) * total, scale
 
 
 @exact(forceinline=True)
@@ -62,12 +63,16 @@ def _store_words(levels, row, words):
 @exact
 def quantize_row(x, row, times, words, totals, scales, sums):
     """A row's blocks; and of each group, if there are sums of them, the sum of the rounded numbers so many times."""
-    whole, blocks = x.shape[1] // BLOCK, totals.shape[1]
-    levels = np.empty(blocks * BLOCK, np.int8)
+    size, blocks = x.shape[1], totals.shape[1]
+    whole, mine, levels = size // BLOCK, x[row], np.empty(blocks * BLOCK, np.int8)
     for block in range(whole):
-        _quantize_block(x, row, block, BLOCK, times, levels, totals, scales)
+        begin = block * BLOCK
+        some = mine[begin : begin + BLOCK], times, levels[begin : begin + BLOCK]
+        totals[row, block], scales[row, block] = _quantize_block(*some)
     for block in range(whole, blocks):
-        _quantize_block(x, row, block, max(0, x.shape[1] - block * BLOCK), times, levels, totals, scales)
+        begin = min(block * BLOCK, size)
+        levels[block * BLOCK :] = 0
+        totals[row, block], scales[row, block] = _quantize_block(mine[begin:size], times, levels[block * BLOCK :])
     _store_words(levels, row, words)
     groups = sums.shape[1]
     for group in range(groups):
