@@ -192,7 +192,7 @@ class EngineConfig:
     dtype: str = option("auto", "Number format: auto, float32, bfloat16 (float16 on a GPU).")
     quantization: str | None = option(
         None,
-        "On a CPU: int8 or int4 turns matrices into 8-bit or 4-bit integers (a head 8 always) as they are loaded, and "
+        "On a CPU: int8 or int4 turns matrices into 8-bit or 4-bit integers (the head always 8) as they are loaded, and "
         "multiplies activations in 8 bits: half or 28 % of their bytes in bfloat16, faster, less exact. none "
         "dequantises integers that the checkpoint holds, such as GGUF files have. Default: as in the checkpoint, where this "
         "machine multiplies its integers.",
