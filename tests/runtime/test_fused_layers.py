@@ -1,4 +1,4 @@
-"""A decoder's layers in one call each: the same bits as operator by operator."""
+"""A decoder's layers in one call: the same bits as operator by operator."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from tests.product import part
 from tests.seam import Part, batch_of
 
 Made = Callable[[str], tuple[Any, Path]]
+Request = int | tuple[int, int]
 CPU, BLOCK = torch.device("cpu"), 8
 pytestmark = pytest.mark.skipif(not can_use_panels("cpu", torch.float32), reason="this processor has no vectors for panels")
 
@@ -37,13 +38,14 @@ def loaded(
     return load_model(open_checkpoint(folder), Device(CPU, dtype, "asked for"), attention(), operators(), **options)
 
 
-def decodes(lengths: list[int]) -> tuple[tuple[PackedBatch, ...], int]:
-    """One decode at the end of each sequence, and the number of blocks."""
+def packed(requests: list[Request]) -> tuple[tuple[PackedBatch, ...], int]:
+    """A decode at the end of a sequence of so many tokens, or a chunk of so many after so many; and the number of blocks."""
     firsts, parts = 0, []
-    for number, length in enumerate(lengths):
-        count = -(-length // BLOCK)
-        parts.append(Part(f"r{number}", (number % 97,), length - 1, tuple(range(firsts, firsts + count))))
-        firsts += count
+    for number, request in enumerate(requests):
+        start, count = (request - 1, 1) if isinstance(request, int) else request
+        blocks, tokens = -(-(start + count) // BLOCK), tuple((number + at) % 97 for at in range(count))
+        parts.append(Part(f"r{number}", tokens, start, tuple(range(firsts, firsts + blocks))))
+        firsts += blocks
     return pack(*batch_of(parts), BLOCK), firsts
 
 
@@ -61,23 +63,31 @@ def memory(model: Decoder, blocks: int, dtype: torch.dtype, kind: str) -> tuple[
     return kv
 
 
-def hidden(model: Decoder, lengths: list[int], dtype: torch.dtype, kind: str) -> tuple[Tensor, tuple[LayerKV, ...]]:
-    batches, blocks = decodes(lengths)
+def hidden(
+    model: Decoder, requests: list[Request], dtype: torch.dtype, kind: str, rows: Tensor | None = None
+) -> tuple[Tensor, tuple[LayerKV, ...]]:
+    batches, blocks = packed(requests)
     kv = memory(model, blocks, dtype, kind)
     with torch.inference_mode():
-        return model(batches, kv), kv
+        return model(batches, kv, rows=rows), kv
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype", "kind", "lengths"),
+    ("name", "dtype", "kind", "requests"),
     part(
         ("qwen3", torch.float32, "auto", [1, 17, 30, 8]),
+        ("qwen3", torch.float32, "auto", [17, (0, 30), (5, 2)]),
         ("gemma3", torch.bfloat16, "auto", [40, 3, 12]),
         ("gpt2", torch.bfloat16, "auto", [40, 3, 12]),
         ("cohere2", torch.float32, "auto", [33, 2]),
         full=[
             ("qwen3", torch.float32, "auto", [1 + at % 9 for at in range(MANY // 48 + 1)]),  # work for all threads
             ("gemma2", torch.bfloat16, "auto", [5] * (MANY // 48 + 1)),
+            ("gemma2", torch.bfloat16, "auto", [5, (0, MANY // 48), (20, 40)]),
+            ("granite", torch.float32, "auto", [(3, 70)]),
+            ("cohere2", torch.bfloat16, "int8", [33, (0, 100), (7, MANY // 48)]),
+            ("phi2", torch.float32, "auto", [33, (0, 100), (7, MANY // 48)]),
+            ("mistral-sliding-window", torch.bfloat16, "auto", [(0, 200), 9, (64, 60)]),
             ("qwen3", torch.bfloat16, "int8", [40, 3, 12]),
             ("llama-biases-yarn", torch.float32, "auto", [1, 9]),
             ("mistral-sliding-window", torch.float32, "int8", [40, 3, 12]),
@@ -103,23 +113,24 @@ def hidden(model: Decoder, lengths: list[int], dtype: torch.dtype, kind: str) ->
     ),
 )
 def test_the_bits_are_those_of_the_operators(
-    checkpoint: Made, name: str, dtype: torch.dtype, kind: str, lengths: list[int]
+    checkpoint: Made, name: str, dtype: torch.dtype, kind: str, requests: list[Request]
 ) -> None:
-    _check_bits(loaded(checkpoint(name)[1], dtype), lengths, dtype, kind)
+    _check_bits(loaded(checkpoint(name)[1], dtype), requests, dtype, kind)
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype", "lengths"),
+    ("name", "dtype", "requests"),
     part(
         ("qwen3", torch.float32, [1, 17, 30]),
         full=[
             ("llama-biases-yarn", torch.bfloat16, [9]),
+            ("llama-biases-yarn", torch.bfloat16, [9, (0, 100)]),
             ("qwen3", torch.float32, [1 + at % 9 for at in range(MANY // 48 + 1)]),
         ],
     ),
 )
-def test_the_bits_of_4_bit_weights(checkpoint: Made, name: str, dtype: torch.dtype, lengths: list[int]) -> None:
-    _check_bits(loaded(checkpoint(name)[1], dtype, quantization="int4"), lengths, dtype, "auto")
+def test_the_bits_of_4_bit_weights(checkpoint: Made, name: str, dtype: torch.dtype, requests: list[Request]) -> None:
+    _check_bits(loaded(checkpoint(name)[1], dtype, quantization="int4"), requests, dtype, "auto")
 
 
 @pytest.mark.full
@@ -144,12 +155,12 @@ def test_the_bits_of_weights_on_several_grids(checkpoint: Made) -> None:
     _check_bits(model, [1, 17, 30], torch.float32, "auto")
 
 
-def _check_bits(model: Decoder, lengths: list[int], dtype: torch.dtype, kind: str) -> None:
-    assert model.decode_layers is not None
-    fused, fused_kv = hidden(model, lengths, dtype, kind)
-    assert model.decode_layers.ticks.all(), "it ran, and every stage took time"
-    model.decode_layers = None
-    expected, kv = hidden(model, lengths, dtype, kind)
+def _check_bits(model: Decoder, requests: list[Request], dtype: torch.dtype, kind: str) -> None:
+    assert model.fused_layers is not None
+    fused, fused_kv = hidden(model, requests, dtype, kind)
+    assert model.fused_layers.ticks.all(), "it ran, and every stage took time"
+    model.fused_layers = None
+    expected, kv = hidden(model, requests, dtype, kind)
     assert torch.equal(fused, expected)
     for ours, theirs in zip(fused_kv, kv, strict=True):
         assert torch.equal(ours.keys, theirs.keys)
@@ -158,19 +169,19 @@ def _check_bits(model: Decoder, lengths: list[int], dtype: torch.dtype, kind: st
 
 @pytest.mark.parametrize("name", part("olmo2", full=["olmo", "mixtral"]))
 def test_other_layers_run_operator_by_operator(checkpoint: Made, name: str) -> None:
-    assert loaded(checkpoint(name)[1], torch.float32).decode_layers is None
+    assert loaded(checkpoint(name)[1], torch.float32).fused_layers is None
 
 
 def test_other_operators_and_attention_are_not_replaced(checkpoint: Made) -> None:
     folder = checkpoint("qwen3")[1]
-    assert loaded(folder, torch.float32, ReferenceAttention).decode_layers is None
-    assert loaded(folder, torch.float32, operators=lambda: PLAIN).decode_layers is None
+    assert loaded(folder, torch.float32, ReferenceAttention).fused_layers is None
+    assert loaded(folder, torch.float32, operators=lambda: PLAIN).fused_layers is None
 
 
-def test_a_batch_with_a_prompt_runs_operator_by_operator(checkpoint: Made) -> None:
+@pytest.mark.parametrize("requests", [[9, (0, 20)], [5, 6, 7]])
+def test_rows_that_are_asked_for_are_those_of_all(checkpoint: Made, requests: list[Request]) -> None:
     model = loaded(checkpoint("qwen3")[1], torch.float32)
-    assert model.decode_layers is not None
-    mixed = pack(*batch_of([Part("decode", (5,), 3, (0,)), Part("prompt", (1, 2, 3), 0, (1,))]), BLOCK)
-    with torch.inference_mode():
-        model(mixed, memory(model, 2, torch.float32, "auto"))
-    assert not model.decode_layers.ticks.any()
+    everything, kv = hidden(model, requests, torch.float32, "auto")
+    some, same = hidden(model, requests, torch.float32, "auto", torch.tensor([2, 0]))
+    assert torch.equal(some, everything[[2, 0]])
+    assert all(torch.equal(ours.keys, theirs.keys) for ours, theirs in zip(kv, same, strict=True))

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 FEATURES: Mapping[str, str] = {
     "iteration": "everything that is done once",
     "decoding": "having decodes at all: their attention is one kernel",
-    "prompting": "having prompts at all: layers run operator by operator",
+    "prompting": "having prompts at all: their attention is one kernel, and only some rows pass the last layer",
     "beginning": "having prompts that begin: their requests are new",
     "token": "linear layers",
     "request": "planning, packing and returning a request",

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from orcinus.runtime.attention import cpu, reference
-from orcinus.runtime.cpu_kernels.decode_layer import now
+from orcinus.runtime.cpu_kernels.layers import now
 from orcinus.runtime.executor import Eager, TorchExecutor
 from orcinus.runtime.models import Decoder
 from orcinus.runtime.models.fused_layers import FusedLayers
@@ -83,10 +83,11 @@ class OperatorTimers:
 
     def timed_stages(self, layers: FusedLayers) -> Callable[..., Any]:
         """Fused layers, whose time counts for the operators that they are made of."""
-        whole, count = self.timed(layers, OperatorKind.BETWEEN), len(layers.layers)
-        calls = dict.fromkeys(STAGE_KINDS, count) | {OperatorKind.NORMS: sum(len(layer.norms()) for layer in layers.layers)}
+        whole = self.timed(layers, OperatorKind.BETWEEN)
 
         def call(*arguments: Any) -> Any:
+            run = layers.layers[: arguments[-1]]
+            calls = dict.fromkeys(STAGE_KINDS, len(run)) | {OperatorKind.NORMS: sum(len(layer.norms()) for layer in run)}
             ticks, first, began = layers.ticks.copy(), now(), perf_counter()
             found = whole(*arguments)
             tick = (perf_counter() - began) / (now() - first)
@@ -122,8 +123,8 @@ def _of_model(model: Decoder) -> Iterator[Target]:
     for table in (model.embed, model.positions):
         if table is not None:
             yield table, "forward", OperatorKind.EMBEDDING
-    if model.decode_layers is not None:
-        yield model, "decode_layers", OperatorKind.BETWEEN
+    if model.fused_layers is not None:
+        yield model, "fused_layers", OperatorKind.BETWEEN
     for layer in model.layers.values():
         assert isinstance(layer, Layer)
         for norm in layer.norms():

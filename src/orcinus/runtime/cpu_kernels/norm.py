@@ -33,7 +33,7 @@ def _norm_row(x, row, norm, eps, out):
 
 
 @exact(forceinline=True)
-def add_row(x, delta, row):
+def _add_row(x, delta, row):
     """A row of x += delta."""
     for i in range(x.shape[1]):
         x[row, i] = rounded(load(x[row, i]) + load(delta[row, i]), x)
@@ -57,7 +57,7 @@ def normalize_many(x, norm, eps, out):
 def add_normalize(x, delta, norm, eps, out):
     """x += delta; then `normalize` it."""
     for row in range(len(x)):
-        add_row(x, delta, row)
+        _add_row(x, delta, row)
         _norm_row(x, row, norm, eps, out)
 
 
@@ -65,9 +65,47 @@ def add_normalize(x, delta, norm, eps, out):
 def add_normalize_many(x, delta, norm, eps, out):
     """`add_normalize`, on all threads."""
     for row in numba.prange(len(x)):
-        add_row(x, delta, row)
+        _add_row(x, delta, row)
         _norm_row(x, row, norm, eps, out)
+
+
+@exact
+def add(x, delta):
+    """x += delta, both `[T, size]`."""
+    for row in range(len(x)):
+        _add_row(x, delta, row)
+
+
+@exact(parallel=True)
+def add_many(x, delta):
+    """`add`, on all threads."""
+    for row in numba.prange(len(x)):
+        _add_row(x, delta, row)
+
+
+@exact(forceinline=True)
+def _scale_row(x, row, norm, eps, factor):
+    if len(norm[1]):
+        _norm_row(x, row, norm, eps, x)
+    if factor != 1:
+        for i in range(x.shape[1]):
+            x[row, i] = rounded(load(x[row, i]) * factor, x)
+
+
+@exact
+def scale(x, norm, eps, factor):
+    """x = its norm (with an empty weight: itself) times a factor."""
+    for row in range(len(x)):
+        _scale_row(x, row, norm, eps, factor)
+
+
+@exact(parallel=True)
+def scale_many(x, norm, eps, factor):
+    """`scale`, on all threads."""
+    for row in numba.prange(len(x)):
+        _scale_row(x, row, norm, eps, factor)
 
 
 normalize, normalize_many = keep_compiled(normalize), keep_compiled(normalize_many)
 add_normalize, add_normalize_many = keep_compiled(add_normalize), keep_compiled(add_normalize_many)
+add, add_many, scale, scale_many = keep_compiled(add), keep_compiled(add_many), keep_compiled(scale), keep_compiled(scale_many)

@@ -23,9 +23,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from orcinus.runtime.compiled import exact, keep_compiled
+from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import read_vector
-from orcinus.runtime.cpu_kernels.panel_product import PANEL, VECTORS, most_rows, panel_product
+from orcinus.runtime.cpu_kernels.panel_product import PANEL, VECTORS, most_rows, multiply_panels
 from orcinus.runtime.cpu_kernels.vectors import (
     HALF,
     INDEX,
@@ -204,17 +204,25 @@ def _multiply(x, tiles, panels, bias, out):
         _panel(tiles, panels, np.int64(number), bias, out)
 
 
-_multiply = keep_compiled(_multiply)
+multiply_tiles, multiply_few = external(_multiply), external(multiply_panels)
+
+
+@exact
+def _multiply_rows(x, panels, bias, out):
+    """`rows_product`, for kernels."""
+    if len(x) < ENOUGH:
+        multiply_few(x, panels, bias, out)
+        return
+    calls = (len(x) + AT_ONCE - 1) // AT_ONCE
+    for call in range(calls):
+        first, last = call * len(x) // calls, (call + 1) * len(x) // calls
+        tiles = np.empty(((last - first + ROWS - 1) // ROWS, x.shape[1] * ROWS + LANES - ROWS), np.float32)
+        multiply_tiles(x[first:last], tiles, panels, bias, out[first:last])
+
+
+multiply_rows = keep_compiled(_multiply_rows) if PACKS else multiply_panels
 
 
 def rows_product(x: NDArray[Any], panels: NDArray[Any], bias: NDArray[np.float32], out: NDArray[Any]) -> None:
     """`panel_product`, the faster way for as many rows as there are; arguments and bits are the same."""
-    if not PACKS or len(x) < ENOUGH:
-        panel_product(x, panels, bias, out)
-        return
-    calls = -(-len(x) // AT_ONCE)
-    for call in range(calls):
-        rows = slice(call * len(x) // calls, (call + 1) * len(x) // calls)
-        some = x[rows]
-        tiles = np.empty((-(-len(some) // ROWS), x.shape[1] * ROWS + LANES - ROWS), np.float32)
-        _multiply(some, tiles, panels, bias, out[rows])
+    multiply_rows(x, panels, bias, out)

@@ -8,10 +8,10 @@ from numba.extending import overload
 
 from orcinus.runtime.compiled import external
 from orcinus.runtime.cpu_kernels.grouped_products import multiply_groups
-from orcinus.runtime.cpu_kernels.panel_product import multiply_panels
+from orcinus.runtime.cpu_kernels.packed_rows_product import multiply_rows
 
 KERNELS = {
-    2: external(multiply_panels),
+    2: external(multiply_rows),
     7: external(multiply_groups),
 }  # by the number of arrays and numbers that make up a weight and its bias
 

@@ -268,7 +268,21 @@ def _tasks(firsts, ends, group, kv_heads, size, reach, shares):
     return tasks, bounds
 
 
-_attend_shares, _tasks = keep_compiled(_attend_shares), keep_compiled(_tasks)
+attend_shares = external(_attend_shares)
+
+
+@exact
+def attend_prompts(qkv, kv, firsts, ends, tables, threads, scale, cap, reach, piece, out):
+    """`prompt_attention` for kernels, on so many threads."""
+    kv_heads, dim = kv[0].shape[1], kv[0].shape[3]
+    group = out.shape[1] // (kv_heads * dim)
+    panels = len(qkv) * group * kv_heads // (2 * threads * LANES)  # two tasks a thread, if possible
+    size = min(max(panels, 1), PANELS) * LANES
+    tasks, bounds = _tasks(firsts, ends, group, kv_heads, size, reach, threads)
+    attend_shares(qkv, kv, tables, tasks, bounds, size, scale, cap, reach, piece, out)
+
+
+attend_prompts = keep_compiled(attend_prompts)
 
 
 def prompt_attention(
@@ -282,10 +296,5 @@ def prompt_attention(
     `[R, blocks]`; the scale; how far back a token sees; the output `[T, heads · head_dim]`; and the scores' soft cap. Numbers
     are float32, or bfloat16 as uint16.
     """
-    kv_heads, head_dim = kv[0].shape[1], kv[0].shape[3]
-    group, threads = out.shape[1] // (kv_heads * head_dim), numba.get_num_threads()
-    panels = len(qkv) * group * kv_heads // (2 * threads * LANES)  # two tasks a thread, if possible
-    size = min(max(panels, 1), PANELS) * LANES
-    factor, cap, reach, piece = attention_scalars(scale, window, soft_cap)
-    tasks, bounds = _tasks(firsts, ends, group, kv_heads, size, reach, threads)
-    _attend_shares(qkv, kv, tables, tasks, bounds, size, factor, cap, reach, piece, out)
+    scalars = attention_scalars(scale, window, soft_cap)
+    attend_prompts(qkv, kv, firsts, ends, tables, numba.get_num_threads(), *scalars, out)

@@ -52,7 +52,7 @@ class Decoder(DecoderWeights):
         self.layers = nn.ModuleDict(
             {str(index): Layer(spec, index, attend, make.within(f"layers.{index}")) for index in self.stage}
         )
-        self.decode_layers: FusedLayers | None = None  # the same layers, for batches of decodes alone
+        self.fused_layers: FusedLayers | None = None  # the same layers, if kernels know them
         self.kv_groups = spec.kv_groups[self.stage.start : self.stage.stop]
         self.angles = [RotaryAngles(rope, make.dtype, make.device) for rope in spec.ropes]
         self.norm = NORMS[spec.norm](make, spec, spec.hidden_size) if last else None
@@ -103,7 +103,7 @@ class Decoder(DecoderWeights):
             self.embed.share(self.head.weight)
         layers: list[Layer] = [*self.layers.values()]  # type: ignore[list-item]
         if can_fuse(self.spec, layers, self.place.mesh.tp):
-            self.decode_layers = FusedLayers(self.spec, layers, self.kv_groups, [self.spec.rotary[at] for at in self.stage])
+            self.fused_layers = FusedLayers(self.spec, layers, self.kv_groups, [self.spec.rotary[at] for at in self.stage])
 
     def forward(
         self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None, rows: Tensor | None = None
@@ -119,11 +119,11 @@ class Decoder(DecoderWeights):
         if x is None:
             x = self._embedded(batches[0].tokens, positions)
         angles = [angles_of(positions) for angles_of in self.angles]
-        if self.decode_layers is not None and len(batches[0].sources) == len(positions) and not batches[0].adapters:
-            hidden = self.decode_layers(batches, kv, x, angles)
-            return hidden if rows is None else hidden.index_select(0, rows)
-        delta = None
-        for index, group, layer_kv in zip(self.stage, self.kv_groups, kv, strict=True):
+        delta, fused = None, 0
+        if self.fused_layers is not None and not batches[0].adapters:
+            fused = len(self.stage) - (rows is not None)  # the last layer alone computes `rows`
+            x, delta = self.fused_layers(batches, kv, x, angles, fused)
+        for index, group, layer_kv in [*zip(self.stage, self.kv_groups, kv, strict=True)][fused:]:
             rope = self.spec.rotary[index]
             turn = None if rope is None else angles[rope]
             asked = rows if index == self.stage[-1] else None

@@ -1,4 +1,4 @@
-"""The layers of a decoder for batches of decodes on a CPU: one call of a kernel for all that are alike.
+"""The layers of a decoder on a CPU: one call of a kernel for all that are alike.
 
 It holds what does not change between iterations, in the form that the kernel takes.
 """
@@ -6,9 +6,10 @@ It holds what does not change between iterations, in the form that the kernel ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from typing import Any, TypeAlias
+from itertools import accumulate, groupby
+from typing import Any, NamedTuple, TypeAlias
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 from orcinus.runtime.attention.cpu import CpuAttention
 from orcinus.runtime.attention.port import Angles
 from orcinus.runtime.cpu_kernels.decode_attention import attention_scalars
-from orcinus.runtime.cpu_kernels.decode_layer import STAGES, decode_layers
 from orcinus.runtime.cpu_kernels.elements import array
 from orcinus.runtime.cpu_kernels.gated import KINDS
 from orcinus.runtime.cpu_kernels.layer_table import form, table_row
+from orcinus.runtime.cpu_kernels.layers import STAGES, run_layers
 from orcinus.runtime.cpu_kernels.norm import RMS
 from orcinus.runtime.cpu_kernels.operators import CpuOperators, NormArrays, layer_norm_arrays, rms_norm_arrays
 from orcinus.runtime.grouped_weights import GroupedWeight
+from orcinus.runtime.huge_pages import LINE, PAGE, zeros
 from orcinus.runtime.kv_cache import LayerKV
 from orcinus.runtime.models.layer import Layer, LayerNorm, Norm, RMSNorm, SelfAttention
 from orcinus.runtime.models.linear import Linear
@@ -33,6 +35,33 @@ from orcinus.runtime.pack import PackedBatch
 from orcinus.runtime.panel_weights import PanelWeight
 
 Array: TypeAlias = np.ndarray[Any, Any]
+
+
+class _Room:
+    """Memory for what layers compute in between, kept for the next iteration.
+
+    The system clears new memory before it is first written, which took a tenth of a prompt's time.
+    """
+
+    def __init__(self) -> None:
+        self._memory: Array = np.empty(0)
+
+    def arrays(self, rows: int, columns: Sequence[int], dtype: torch.dtype) -> tuple[Array, ...]:
+        """Arrays of so many rows and columns, whose contents are left over. They are valid until the next call."""
+        begins = [*accumulate((-(-rows * count // LINE) * LINE for count in columns), initial=0)]
+        if begins[-1] > len(self._memory):
+            self._memory = array(zeros((max(begins[-1], PAGE),), dtype))
+        parts = zip(begins, columns, strict=False)
+        return tuple([self._memory[begin : begin + rows * count].reshape(rows, count) for begin, count in parts])
+
+
+class _Run(NamedTuple):
+    """Neighbouring layers with arrays of the same shapes and formats."""
+
+    first: int
+    table: Array  # a row for each layer
+    columns: tuple[int, ...]  # of the room that they need
+    like: tuple[Any, ...]  # arguments of the first one
 
 
 class FusedLayers:
@@ -47,25 +76,31 @@ class FusedLayers:
     ) -> None:
         self.layers, self._kv_groups, self._rotary = layers, kv_groups, rotary
         self._own = [_of_layer(layer, spec) for layer in layers]
+        self._columns = [_columns(layer, spec) for layer in layers]
+        self._room = _Room()
         self._kv: Sequence[LayerKV] = ()  # of the last iteration; it is the same in all of them
-        self._runs: list[tuple[Array, tuple[Any, ...]]] = []  # tables of layers, with the arguments of one
+        self._runs: list[_Run] = []
         self.ticks: NDArray[np.int64] = np.zeros(len(STAGES), np.int64)  # cycles of each stage so far
 
-    def __call__(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor, angles: Sequence[Angles]) -> Tensor:
-        """The residual stream `x` `[D, hidden_size]` after all layers, for a batch of decodes; it is overwritten."""
+    def __call__(
+        self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor, angles: Sequence[Angles], count: int
+    ) -> tuple[Tensor, Tensor]:
+        """The first `count` layers: the residual stream `x` `[T, hidden_size]`, overwritten, and what is to be added to it.
+
+        No row may belong to an adapter.
+        """
         if kv is not self._kv:
             self._use(kv)
         delta = torch.zeros_like(x)
         stream, added = array(x), array(delta)
         nothing = np.empty((0, 0), stream.dtype)
         turns = (*((array(cos), array(sin)) for cos, sin in angles), (nothing, nothing))
-        groups = tuple(
-            (of.slot_blocks.numpy(), of.slot_offsets.numpy(), of.decodes.tables.numpy(), of.decodes.ends.numpy())
-            for of in batches
-        )
-        for table, like in self._runs:
-            decode_layers(stream, added, turns, groups, self.ticks, table, like)
-        return x.add_(delta)
+        groups, threads = tuple(map(_group, batches)), numba.get_num_threads()
+        for run in self._runs:
+            table = run.table[: max(0, count - run.first)]
+            room = self._room.arrays(len(x), run.columns, x.dtype)
+            run_layers(stream, added, room, turns, groups, threads, self.ticks, table, run.like)
+        return x, delta
 
     def _use(self, kv: Sequence[LayerKV]) -> None:
         self._kv, arguments = kv, []
@@ -76,10 +111,31 @@ class FusedLayers:
         places = zip([-1 if rope is None else rope for rope in self._rotary], self._kv_groups, strict=True)
         rows = [[*place, *table_row(each)] for place, each in zip(places, arguments, strict=True)]
         self._runs = []
-        for _, numbers in groupby(range(len(rows)), lambda number: form(arguments[number])):
-            run = [*numbers]
-            self._runs.append((np.array([rows[number] for number in run], np.int64), arguments[run[0]]))
+        for _, numbers in groupby(range(len(rows)), lambda number: (form(arguments[number]), self._columns[number])):
+            first, *others = numbers
+            table = np.array([rows[number] for number in (first, *others)], np.int64)
+            self._runs.append(_Run(first, table, self._columns[first], arguments[first]))
         self._kept = arguments  # the tables hold addresses
+
+
+def _group(batch: PackedBatch) -> tuple[tuple[Array, ...], ...]:
+    """A batch as a group of layers sees it, for the kernel: slots, decodes, chunks."""
+    decodes, chunks = batch.decodes, batch.chunks
+    return (
+        (batch.slot_blocks.numpy(), batch.slot_offsets.numpy()),
+        (decodes.tables.numpy(), decodes.ends.numpy()),
+        (chunks.firsts.numpy(), chunks.ends.numpy(), chunks.tables.numpy()),
+    )
+
+
+def _columns(layer: Layer, spec: DecoderSpec) -> tuple[int, ...]:
+    """Columns of a layer's room, in the kernel's order."""
+    attention, mlp = layer.attention, layer.mlp
+    assert isinstance(mlp, MLP), "as `can_fuse` found"
+    (qkv, _), (_, heads), (wide, _), (_, narrow) = (
+        linear.weight.shape for linear in (attention.qkv, attention.out, mlp.up, mlp.down)
+    )
+    return spec.hidden_size, qkv, heads, spec.hidden_size, wide, narrow
 
 
 def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
@@ -101,7 +157,6 @@ def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
         _product(mlp.up),
         int(mlp.gated),
         KINDS[mlp.activation],
-        mlp.down.weight.shape[1],
         _product(mlp.down),
         _norm(layer.mlp_post_norm, none),
         np.float32(spec.norm_eps),

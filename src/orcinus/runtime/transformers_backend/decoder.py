@@ -42,7 +42,7 @@ class TransformersDecoder(Decoder):
             )
         self.spec, self.attend, self.dtype = spec, attend, make.dtype
         self.place, self.collectives = make.place, make.collectives
-        self.positions, self.norm, self.decode_layers = None, None, None
+        self.positions, self.norm, self.fused_layers = None, None, None
         self.stage, self.kv_groups = range(spec.num_layers), spec.kv_groups
         self.layer_heads = [
             Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, scale, window, None, spec.soft_cap)

@@ -1,4 +1,4 @@
-"""The layers of a decoder in one call, for a batch of decodes: the other kernels one after the other.
+"""The layers of a decoder in one call: the other kernels one after the other.
 
 What a decode computes between two products takes microseconds, and calling a kernel from Python takes as long. So Python
 calls once for all layers that are alike. The kernels are the same functions that the operators call one by one, so the bits
@@ -12,29 +12,28 @@ are the same, too.
 
 from __future__ import annotations
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from orcinus.runtime.compiled import exact, external, keep_compiled
-from orcinus.runtime.cpu_kernels import decode_attention, heads, norm
+from orcinus.runtime.cpu_kernels import decode_attention, heads, norm, prompt_attention
 from orcinus.runtime.cpu_kernels import gated as activations
-from orcinus.runtime.cpu_kernels.elements import MANY, load, rounded
+from orcinus.runtime.cpu_kernels.elements import MANY
 from orcinus.runtime.cpu_kernels.layer_table import of_layer
-from orcinus.runtime.cpu_kernels.norm import add_row
 from orcinus.runtime.cpu_kernels.products import multiply
 from orcinus.runtime.cpu_kernels.vectors import INDEX
 
 STAGES = NORMS, QKV, HEADS, ATTENTION, OUTPUT, UP, ACTIVATION, DOWN = range(8)  # whose time is taken
 
-attend_decodes = external(decode_attention.attend_decodes)
+attend_decodes, attend_prompts = external(decode_attention.attend_decodes), external(prompt_attention.attend_prompts)
 gated, gated_of_many = external(activations.gated), external(activations.gated_of_many)
 prepare_heads, prepare_many_heads = external(heads.prepare_heads), external(heads.prepare_many_heads)
 activated, activated_of_many = external(activations.activated), external(activations.activated_of_many)
 add_normalize, add_normalize_many = external(norm.add_normalize), external(norm.add_normalize_many)
 normalize, normalize_many = external(norm.normalize), external(norm.normalize_many)
+add, add_many, scale, scale_many = external(norm.add), external(norm.add_many), external(norm.scale), external(norm.scale_many)
 
 
 @intrinsic
@@ -80,14 +79,30 @@ def _add_norm(x, delta, norm, eps, out):
 
 @exact(forceinline=True)
 def _scale(out, norm, eps, multiplier):
-    """An output as it is added to the residual stream: normalised and multiplied in place, if the model does so."""
-    if len(norm[1]):
-        plain = out.copy()  # kernels of several threads take their arrays for different ones
-        _norm(plain, norm, eps, out)
-    if multiplier != 1:
-        for row in range(len(out)):
-            for i in range(out.shape[1]):
-                out[row, i] = rounded(load(out[row, i]) * multiplier, out)
+    """An output as it is added to the residual stream: normalised and multiplied, if the model does so."""
+    if len(norm[1]) or multiplier != 1:
+        if out.size >= MANY:
+            scale_many(out, norm, eps, multiplier)
+        else:
+            scale(out, norm, eps, multiplier)
+
+
+@exact(forceinline=True)
+def _add(x, delta):
+    if x.size >= MANY:
+        add_many(x, delta)
+    else:
+        add(x, delta)
+
+
+@exact(forceinline=True)
+def _attend(qkv, kv, decodes, chunks, threads, scale, cap, reach, piece, out):
+    """Attention of decodes, and of chunks of prompts behind them."""
+    cut = len(decodes[1])
+    if cut:
+        attend_decodes(qkv, kv, *decodes, scale, cap, reach, piece, out)
+    if cut < len(qkv):
+        attend_prompts(qkv[cut:], kv, *chunks, threads, scale, cap, reach, piece, out[cut:])
 
 
 @exact(forceinline=True)
@@ -104,36 +119,33 @@ def _activate(x, has_gate, kind, out):
 
 
 @exact
-def _decode_layer(
-    x, delta, cos, sin, blocks, offsets, tables, lengths, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, heads,
-    query_norm, key_norm, output, attention_post_norm, parallel, mlp_norm, up, has_gate, activation, columns, down,
-    mlp_post_norm, eps, multiplier,
+def _layer(
+    x, delta, room, turn, slots, decodes, chunks, threads, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, heads,
+    query_norm, key_norm, output, attention_post_norm, parallel, mlp_norm, up, has_gate, activation, down, mlp_post_norm, eps,
+    multiplier,
 ):  # fmt: skip
-    """One layer of D decodes: `x` and `delta` `[D, hidden_size]` are overwritten.
+    """One layer of T rows: `x` and `delta` `[T, hidden_size]` are overwritten, and so is the room for what is in between.
 
-    Angles, slots, block tables, lengths, keys and values are those of `prepare_heads` and `decode_attention`; `ticks` `[8]`
-    counts the cycles of `STAGES`. The rest are the layer's own: `attention_scalars`, norms as `normalize` takes them (with an
-    empty weight: there is none, and in parallel the MLP reads attention's), weights of the norms of heads, weights of products
-    as `multiply` takes them, the number of query heads, whether attention and MLP run in parallel, whether the MLP has a gate,
-    the activation (one of `KINDS`), the MLP's columns, the norms' eps, and the residual multiplier.
+    Angles, slots, decodes (block tables and lengths), chunks (first rows, ends and block tables), keys and values are those of
+    `prepare_heads`, `decode_attention` and `prompt_attention`; `ticks` `[8]` counts the cycles of `STAGES`. The rest are the
+    layer's own: `attention_scalars`, norms as `normalize` takes them (with an empty weight: there is none, and in parallel the
+    MLP reads attention's), weights of the norms of heads, weights of products as `multiply` takes them, the number of query
+    heads, whether attention and MLP run in parallel, whether the MLP has a gate, the activation (one of `KINDS`), the norms'
+    eps, and the residual multiplier.
     """
-    rows, begin = len(x), cycles()
-    normed = np.empty(x.shape, x.dtype)
+    normed, projected, heads_out, attended, wide, narrow = room
+    begin = cycles()
     _add_norm(x, delta, attention_norm, eps, normed)
     begin = _lap(ticks, NORMS, begin)
 
-    dim, kv_heads = kv[0].shape[3], kv[0].shape[1]
-    projected = np.empty((rows, (heads + 2 * kv_heads) * dim), x.dtype)
     multiply(normed, qkv, projected)
     begin = _lap(ticks, QKV, begin)
     if projected.size >= MANY:
-        prepare_many_heads(projected, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
+        prepare_many_heads(projected, heads, query_norm, key_norm, eps, *turn, kv, *slots)
     else:
-        prepare_heads(projected, heads, query_norm, key_norm, eps, cos, sin, kv, blocks, offsets)
+        prepare_heads(projected, heads, query_norm, key_norm, eps, *turn, kv, *slots)
     begin = _lap(ticks, HEADS, begin)
-
-    heads_out, attended = np.empty((rows, heads * dim), x.dtype), np.empty(x.shape, x.dtype)
-    attend_decodes(projected, kv, tables, lengths, scale, cap, reach, piece, heads_out)
+    _attend(projected, kv, decodes, chunks, threads, scale, cap, reach, piece, heads_out)
     begin = _lap(ticks, ATTENTION, begin)
     multiply(heads_out, output, attended)
     begin = _lap(ticks, OUTPUT, begin)
@@ -145,7 +157,6 @@ def _decode_layer(
         _norm(x, mlp_norm, eps, normed)
     begin = _lap(ticks, NORMS, begin)
 
-    wide, narrow = np.empty((rows, (1 + has_gate) * columns), x.dtype), np.empty((rows, columns), x.dtype)
     multiply(normed, up, wide)
     begin = _lap(ticks, UP, begin)
     _activate(wide, has_gate, activation, narrow)
@@ -154,24 +165,25 @@ def _decode_layer(
     begin = _lap(ticks, DOWN, begin)
     _scale(delta, mlp_post_norm, eps, multiplier)
     if parallel:
-        for row in range(rows):
-            add_row(delta, attended, row)
+        _add(delta, attended)
     _lap(ticks, NORMS, begin)
 
 
-decode_layer = external(_decode_layer)
+run_layer = external(_layer)
 
 
 @exact
-def decode_layers(x, delta, turns, groups, ticks, table, like):
-    """Some layers of D decodes: `x` and `delta` `[D, hidden_size]` are overwritten.
+def run_layers(x, delta, room, turns, groups, threads, ticks, table, like):
+    """Some layers of T rows: `x` and `delta` `[T, hidden_size]` are overwritten.
 
-    `turns` are the angles of each rotary embedding, `groups` the slots, block tables and lengths of each group of layers. A row
-    of the table says which of both a layer has; the rest is a `table_row` of its own arguments, and `like` are one layer's.
+    The room are arrays of T rows for what is in between: what a norm returns, queries with keys and values, attention's result
+    for each head and its output, the MLP before and after its activation. `turns` are the angles of each rotary embedding,
+    `groups` the slots, decodes and chunks of each group of layers. A row of the table says which of both a layer has; the rest
+    is a `table_row` of its own arguments, and `like` are one layer's.
     """
     for layer in range(len(table)):
         turn, group = turns[table[layer, 0]], groups[table[layer, 1]]
-        decode_layer(x, delta, *turn, *group, ticks, *of_layer(like, table, layer, 2))
+        run_layer(x, delta, room, turn, *group, threads, ticks, *of_layer(like, table, layer, 2))
 
 
-now, decode_layers = keep_compiled(now), keep_compiled(decode_layers)
+now, run_layers = keep_compiled(now), keep_compiled(run_layers)
