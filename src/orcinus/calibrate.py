@@ -1,15 +1,17 @@
 """Measures iteration times of the real engine, for simulations of it.
 
-Every cell of the design runs decodes of some requests beside prompts of others. Batches differ in size, context and share
-of prompts, so that the costs can be told apart; some begin after a pause. Cells run in random order, several times, so that
-another program that is busy for a while spoils some iterations of many cells, and all iterations of none. One reference cell
-runs before and after all others: if its times differ, or if other programs use the cores, the calibration is marked as
-doubtful.
+Half of the time belongs to the cells of a design, in which some requests decode beside prompts of others. Batches differ in
+size, context and share of prompts, so that the costs can be told apart; some begin after a pause. In the other half requests
+are served as they come: an iteration takes longer after one of another kind, and only service has each kind as often after
+each other as it is. Cells run in random order, several times, so that another program that is busy for a while spoils some
+iterations of many cells, and all iterations of none. One reference cell runs before and after all others: if its times differ,
+or if other programs use the cores, the calibration is marked as doubtful.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +42,8 @@ SHARE = 0.004  # share of the time that the longest prompt may take alone
 PROMPT_ANSWER = 2  # tokens: an iteration is measured until the next launch, so one follows the prompt's last
 FILL = 512  # tokens in an iteration while contexts are filled, at most
 ENOUGH = 2 * FEWEST  # iterations measured in any case
+SPELLS = 16  # of service between the cells, of equal length: half of the time together
+LEAST, ANSWER = 8, 256  # tokens of the shortest prompt or answer served, and of the longest answer
 REFERENCE_RUNS = 5  # runs of the reference cell, before and after all others
 PAUSE_S = 0.2  # after which threads sleep
 VARIES = 1.25  # largest accepted ratio between times of the same iteration
@@ -124,6 +128,7 @@ class _Bench:
     def __init__(self, llm: LLM, watch: IterationSampler) -> None:
         self._llm, self._engine, self._watch = llm, llm.engine, watch
         self._numbers = itertools.count(time.time_ns())  # so that no prompt is in the prefix cache
+        self._policy, self._rng = llm.engine.scheduler.policy, random.Random(0)
 
     def run(self, cell: CalibrationCell) -> None:
         """One cell, from an idle engine to an idle engine."""
@@ -142,6 +147,27 @@ class _Bench:
         while not self._engine.idle:
             self._engine.step()
         self._watch.idle()
+
+    def serve(self, places: int, longest: int, seconds: float) -> None:
+        """Prompts and answers of all lengths for some time, so many requests at once, under the engine's own policy."""
+        self._engine.use(self._policy)
+        room = self._llm.resolved.limits.max_model_len
+        prompt, answer = min(longest, room // 2), min(ANSWER, room // 4)
+        scheduler, ends, served = self._engine.scheduler, time.monotonic() + seconds, list[Request]()
+        while time.monotonic() < ends:
+            for _ in range(places - scheduler.num_running - scheduler.num_waiting):
+                served += self._requests(1, self._length(prompt), self._length(answer))
+                self._engine.submit(served[-1])
+            self._engine.step()
+        for request in served:
+            self._engine.cancel(request.id)
+        while not self._engine.idle:
+            self._engine.step()
+        self._watch.idle()
+
+    def _length(self, most: int) -> int:
+        """A number of tokens; all orders of magnitude are equally likely."""
+        return round(math.exp(self._rng.uniform(math.log(min(LEAST, most)), math.log(most))))
 
     def _requests(self, count: int, prompt: int, answer: int) -> list[Request]:
         """Requests without a common prefix, with default sampling parameters."""
@@ -207,7 +233,7 @@ def _doubts(others: str | None, reference: Sequence[float]) -> Iterator[str]:
 
 
 def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[[float], None] | None) -> list[float]:
-    """Run cells in random order until the time is over.
+    """Run cells in random order, and serve requests between them, until the time is over.
 
     Returns the seconds of the reference cell, before and after.
     """
@@ -215,7 +241,7 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
     resolved = llm.resolved
     longest = _longest(llm, bench, found, seconds)
     cells = [c for c in design(resolved.limits, longest) if c.fits(resolved.limits, resolved.kv_tokens, resolved.block_size)]
-    reference = _reference(bench, found)
+    reference, spells = _reference(bench, found), 0
     for cell in itertools.chain.from_iterable(rng.sample(cells, len(cells)) for _ in itertools.count()):
         passed = time.monotonic() - began
         if watch is not None:
@@ -223,6 +249,9 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
         if passed >= seconds and len(found.found) >= ENOUGH:
             break
         bench.run(cell)
+        if passed >= (spells + 0.5) * seconds / SPELLS:
+            bench.serve(rng.randint(1, resolved.limits.max_batch_size), longest, seconds / SPELLS / 2)
+            spells += 1
     return reference + _reference(bench, found)
 
 

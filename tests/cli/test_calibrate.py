@@ -46,7 +46,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MEASURING, "_reference", reference)
         patch.setattr(MEASURING, "_measure", keep)
-        done = orcinus("calibrate", *engine, "--seconds", "1", "--in-doubt", "-o", str(path))
+        done = orcinus("calibrate", *engine, "--seconds", "2", "--in-doubt", "-o", str(path))
     assert done.returncode == 0, done.stderr
     assert "the bundled model in float32 on " in done.stdout
     assert f"orcinus simulate --device {path}" in done.stdout.replace("\n", " ")
