@@ -33,7 +33,7 @@ prepare_heads, prepare_many_heads = external(heads.prepare_heads), external(head
 activated, activated_of_many = external(activations.activated), external(activations.activated_of_many)
 add_normalize, add_normalize_many = external(norm.add_normalize), external(norm.add_normalize_many)
 normalize, normalize_many = external(norm.normalize), external(norm.normalize_many)
-add, add_many, scale, scale_many = external(norm.add), external(norm.add_many), external(norm.scale), external(norm.scale_many)
+finish, finish_many = external(norm.finish), external(norm.finish_many)
 
 
 @intrinsic
@@ -78,21 +78,12 @@ def _add_norm(x, delta, norm, eps, out):
 
 
 @exact(forceinline=True)
-def _scale(out, norm, eps, multiplier):
-    """An output as it is added to the residual stream: normalised and multiplied, if the model does so."""
-    if len(norm[1]) or multiplier != 1:
+def _finish(out, norm, eps, multiplier, others):
+    if len(norm[1]) or multiplier != 1 or len(others):
         if out.size >= MANY:
-            scale_many(out, norm, eps, multiplier)
+            finish_many(out, norm, eps, multiplier, others)
         else:
-            scale(out, norm, eps, multiplier)
-
-
-@exact(forceinline=True)
-def _add(x, delta):
-    if x.size >= MANY:
-        add_many(x, delta)
-    else:
-        add(x, delta)
+            finish(out, norm, eps, multiplier, others)
 
 
 @exact(forceinline=True)
@@ -150,7 +141,7 @@ def _layer(
     multiply(heads_out, output, attended)
     begin = _lap(ticks, OUTPUT, begin)
 
-    _scale(attended, attention_post_norm, eps, multiplier)
+    _finish(attended, attention_post_norm, eps, multiplier, attended[:0])
     if not parallel:
         _add_norm(x, attended, mlp_norm, eps, normed)
     elif len(mlp_norm[1]):
@@ -163,9 +154,7 @@ def _layer(
     begin = _lap(ticks, ACTIVATION, begin)
     multiply(narrow, down, delta)
     begin = _lap(ticks, DOWN, begin)
-    _scale(delta, mlp_post_norm, eps, multiplier)
-    if parallel:
-        _add(delta, attended)
+    _finish(delta, mlp_post_norm, eps, multiplier, attended if parallel else attended[:0])
     _lap(ticks, NORMS, begin)
 
 

@@ -69,43 +69,34 @@ def add_normalize_many(x, delta, norm, eps, out):
         _norm_row(x, row, norm, eps, out)
 
 
-@exact
-def add(x, delta):
-    """x += delta, both `[T, size]`."""
-    for row in range(len(x)):
-        _add_row(x, delta, row)
-
-
-@exact(parallel=True)
-def add_many(x, delta):
-    """`add`, on all threads."""
-    for row in numba.prange(len(x)):
-        _add_row(x, delta, row)
-
-
 @exact(forceinline=True)
-def _scale_row(x, row, norm, eps, factor):
+def _finish_row(x, row, norm, eps, factor, others):
     if len(norm[1]):
         _norm_row(x, row, norm, eps, x)
     if factor != 1:
         for i in range(x.shape[1]):
             x[row, i] = rounded(load(x[row, i]) * factor, x)
+    if len(others):
+        _add_row(x, others, row)
 
 
 @exact
-def scale(x, norm, eps, factor):
-    """x = its norm (with an empty weight: itself) times a factor."""
+def finish(x, norm, eps, factor, others):
+    """An output as it is added to the residual stream: its norm, if it has a weight, times a factor, plus another output.
+
+    x is `[T, size]`, and so is the other output, or it is empty.
+    """
     for row in range(len(x)):
-        _scale_row(x, row, norm, eps, factor)
+        _finish_row(x, row, norm, eps, factor, others)
 
 
 @exact(parallel=True)
-def scale_many(x, norm, eps, factor):
-    """`scale`, on all threads."""
+def finish_many(x, norm, eps, factor, others):
+    """`finish`, on all threads."""
     for row in numba.prange(len(x)):
-        _scale_row(x, row, norm, eps, factor)
+        _finish_row(x, row, norm, eps, factor, others)
 
 
 normalize, normalize_many = keep_compiled(normalize), keep_compiled(normalize_many)
 add_normalize, add_normalize_many = keep_compiled(add_normalize), keep_compiled(add_normalize_many)
-add, add_many, scale, scale_many = keep_compiled(add), keep_compiled(add_many), keep_compiled(scale), keep_compiled(scale_many)
+finish, finish_many = keep_compiled(finish), keep_compiled(finish_many)

@@ -55,7 +55,7 @@ class _Room:
         return tuple([self._memory[begin : begin + rows * count].reshape(rows, count) for begin, count in parts])
 
 
-class _Run(NamedTuple):
+class _AlikeLayers(NamedTuple):
     """Neighbouring layers with arrays of the same shapes and formats."""
 
     first: int
@@ -79,7 +79,7 @@ class FusedLayers:
         self._columns = [_columns(layer, spec) for layer in layers]
         self._room = _Room()
         self._kv: Sequence[LayerKV] = ()  # of the last iteration; it is the same in all of them
-        self._runs: list[_Run] = []
+        self._runs: list[_AlikeLayers] = []
         self.ticks: NDArray[np.int64] = np.zeros(len(STAGES), np.int64)  # cycles of each stage so far
 
     def __call__(
@@ -114,7 +114,7 @@ class FusedLayers:
         for _, numbers in groupby(range(len(rows)), lambda number: (form(arguments[number]), self._columns[number])):
             first, *others = numbers
             table = np.array([rows[number] for number in (first, *others)], np.int64)
-            self._runs.append(_Run(first, table, self._columns[first], arguments[first]))
+            self._runs.append(_AlikeLayers(first, table, self._columns[first], arguments[first]))
         self._kept = arguments  # the tables hold addresses
 
 
