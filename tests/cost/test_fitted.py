@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 
 from orcinus.core.view import Limits
 from orcinus.cost.calibration import Calibration, read_calibration
-from orcinus.cost.fitted import FEATURES, FitError, FittedCost, IterationSample, features, fit, least_squares
+from orcinus.cost.fitted import (
+    FEATURES,
+    KEPT,
+    SPELL,
+    FitError,
+    FittedCost,
+    IterationSample,
+    features,
+    fit,
+    least_squares,
+)
 from orcinus.cost.work import IterationWork, work_of_chunks
 from orcinus.errors import ConfigError
 from tests.examples import examples
@@ -49,16 +59,31 @@ def test_known_costs_are_recovered() -> None:
     assert found.error.p90 < 1e-3
 
 
-def test_factors_are_the_last_iterations_over_their_predictions_in_order() -> None:
-    usual = [random.Random(number).uniform(0.97, 1.03) for number in range(1500)]
+def noisy(count: int) -> tuple[FittedCost, list[float]]:
+    """The fit of iterations of which some are slow, and how slow each was."""
+    usual = [random.Random(number).uniform(0.97, 1.03) for number in range(count)]
     noise = [each * (3.0 if number % 100 < 3 else 1.0) for number, each in enumerate(usual)]
-    samples = [each._replace(seconds=each.seconds * noise[number]) for number, each in enumerate(measured(1500))]
-    found = fit(samples)
-    assert len(found.factors) == 1000
-    shape = [factor / truth for factor, truth in zip(found.factors, noise[-1000:], strict=True)]
+    samples = [each._replace(seconds=each.seconds * noise[number]) for number, each in enumerate(measured(count))]
+    return fit(samples), noise
+
+
+def test_factors_are_the_iterations_over_their_predictions_in_order() -> None:
+    found, noise = noisy(1500)
+    shape = [factor / truth for factor, truth in zip(found.factors, noise, strict=True)]
     assert max(shape) / min(shape) < 1.1, "slow iterations are where they were"
-    assert sum(min(factor, 2.0) for factor in found.factors) / 1000 == pytest.approx(1.0, abs=0.02)
+    assert sum(min(factor, 2.0) for factor in found.factors) / 1500 == pytest.approx(1.0, abs=0.02)
     assert max(found.factors) > 2.5, "outliers stay"
+
+
+def test_factors_of_a_long_measurement_are_spells_from_all_of_it() -> None:
+    found, noise = noisy(3 * KEPT + 7)
+    assert len(found.factors) == KEPT
+    spells, begins = [found.factors[at : at + SPELL] for at in range(0, KEPT, SPELL)], range(0, len(noise) - SPELL + 1, SPELL)
+    for number, spell in enumerate(spells):
+        share = number / (len(spells) - 1)
+        begin = begins[round(share * (len(begins) - 1))]
+        shape = [factor / truth for factor, truth in zip(spell, noise[begin : begin + SPELL], strict=True)]
+        assert max(shape) / min(shape) < 1.1, "consecutive iterations"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,9 +7,10 @@ from statistics import mean
 import pytest
 
 from orcinus.core.view import Limits
+from orcinus.cost.fitted import SPELL
 from orcinus.cost.work import FixedCost
 from orcinus.sim.clock import VirtualClock
-from orcinus.sim.jitter import BLOCK, Jitter
+from orcinus.sim.jitter import Jitter
 from orcinus.sim.replica import Replica
 from orcinus.workload.arrival import Arrival
 
@@ -18,10 +19,10 @@ FACTORS = tuple(1 + 0.001 * number for number in range(100))
 
 def test_blocks_are_consecutive_measured_factors_from_random_places() -> None:
     jitter = Jitter(FACTORS, "a")
-    drawn = [[jitter.factor(block * BLOCK + place) for place in range(BLOCK)] for block in range(200)]
+    drawn = [[jitter.factor(block * SPELL + place) for place in range(SPELL)] for block in range(200)]
     for block in drawn:
         start = FACTORS.index(block[0])
-        assert block == [FACTORS[(start + place) % len(FACTORS)] for place in range(BLOCK)]
+        assert block == [FACTORS[(start + place) % len(FACTORS)] for place in range(SPELL)]
     assert len({block[0] for block in drawn}) > 60, "of a hundred places, after two hundred draws"
     assert mean(map(mean, drawn)) == pytest.approx(mean(FACTORS), abs=0.01)
 

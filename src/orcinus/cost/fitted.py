@@ -40,7 +40,8 @@ HELD_OUT = 5  # one iteration in five
 ROUNDS, EXACT = 20, 0.005  # of reweighting; relative errors below this count alike
 ROUNDING = 1e-10  # of a gradient, relative to the largest there was
 LATEST = 2.0  # most that an iteration counts in the mean, in multiples of its prediction
-KEPT = 1000  # factors of the last iterations
+KEPT = 4096  # factors of iterations, spread over all of a measurement
+SPELL = 32  # consecutive iterations whose factors stay together: slow ones come in spells
 
 
 class IterationSample(NamedTuple):
@@ -69,7 +70,7 @@ class FittedCost:
     seconds: Mapping[str, float]  # of every feature
     iterations: int  # number fitted on
     error: FitError
-    factors: tuple[float, ...] = ()  # measured over predicted seconds of the last iterations, in order; 1 on average
+    factors: tuple[float, ...] = ()  # measured over predicted seconds, in spells of consecutive iterations; 1 on average
 
     def __post_init__(self) -> None:
         if not all(0 < factor < 1e6 for factor in self.factors):
@@ -126,11 +127,15 @@ def fit(iterations: Sequence[IterationSample]) -> FittedCost:
 
 
 def _factors(seconds: Floats, predicted: Floats) -> tuple[float, ...]:
-    """Measured over predicted seconds of the last iterations, in order.
+    """Measured over predicted seconds, in order: of all iterations, or of spells that are spread evenly over them.
 
-    Their mean is 1, with each counted as in the mean of the costs.
+    A machine is slow for a moment or for seconds, so the last iterations would not do. Their mean is 1, with each counted as in
+    the mean of the costs.
     """
-    ratios = (seconds / predicted)[-KEPT:]
+    ratios, spells = seconds / predicted, len(seconds) // SPELL
+    if len(ratios) > KEPT:
+        chosen = np.linspace(0, spells - 1, KEPT // SPELL).round().astype(int)
+        ratios = ratios[: spells * SPELL].reshape(spells, SPELL)[chosen].ravel()
     return tuple((ratios / np.minimum(ratios, LATEST).mean()).round(3).clip(1e-3).tolist())
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from statistics import NormalDist
 
-BLOCK = 32  # iterations; slow spells of measured ones are shorter (docs/log.md)
+from orcinus.cost.fitted import SPELL
+
 DRAWN = 4096  # factors of a spread that was not measured
 
 
@@ -37,7 +38,7 @@ class Jitter:
 
     def factor(self, iteration: int, stage: int = 0) -> float:
         """Measured over predicted seconds of an iteration, by its number from 0."""
-        number, place = divmod(iteration, BLOCK)
+        number, place = divmod(iteration, SPELL)
         if (stage, number) != self._block:
             self._block = (stage, number)
             self._start = Random(f"{self._seed}, stage {stage}, block {number}").randrange(len(self._factors))
