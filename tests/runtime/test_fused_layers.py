@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -185,3 +187,27 @@ def test_rows_that_are_asked_for_are_those_of_all(checkpoint: Made, requests: li
     some, same = hidden(model, requests, torch.float32, "auto", torch.tensor([2, 0]))
     assert torch.equal(some, everything[[2, 0]])
     assert all(torch.equal(ours.keys, theirs.keys) for ours, theirs in zip(kv, same, strict=True))
+
+
+def test_other_threads_run_while_layers_compute(checkpoint: Made) -> None:
+    model, done, seen = loaded(checkpoint("qwen3")[1], torch.float32), Event(), list[float]()
+
+    def look() -> None:
+        while not done.wait(0.001):
+            seen.append(time.perf_counter())
+
+    batches, blocks = packed([(0, 3000)])
+    kv = memory(model, blocks, torch.float32, "auto")
+    assert model.fused_layers is not None
+    with torch.inference_mode():
+        assert model.embed is not None
+        x, angles = model.embed(batches[0].tokens), [angles(batches[0].positions) for angles in model.angles]
+        model.fused_layers(batches, kv, x, angles, len(model.stage))  # it is compiled
+        thread = Thread(target=look)
+        thread.start()
+        began = time.perf_counter()
+        model.fused_layers(batches, kv, x, angles, len(model.stage))
+        ended = time.perf_counter()
+    done.set()
+    thread.join()
+    assert sum(began < at < ended for at in seen) >= 3

@@ -55,7 +55,7 @@ def test_without_huge_pages_memory_is_plain(monkeypatch: pytest.MonkeyPatch, cap
 
 
 def provided(tensor: Tensor) -> int:
-    """Bytes of the mapping that holds a tensor that the system has provided."""
+    """Bytes that the system has provided of the mapping that holds a tensor, and maybe its neighbours in memory."""
     number, unit = told(tensor, "Rss")
     assert unit == "kB"
     return 1024 * int(number)
@@ -65,11 +65,11 @@ def provided(tensor: Tensor) -> int:
 def test_memory_is_provided_before_it_is_written() -> None:
     memory = zeros((2, 9 * PAGE + 4096), torch.uint8)
     memory[1, 5] = 7
-    assert provided(memory) < memory.nbytes / 2
+    before = provided(memory)  # one page, and what others have
     thread = populate([memory[0], memory[1]])
     assert thread is not None
     thread.join()
-    assert provided(memory) >= memory.nbytes
+    assert provided(memory) - before >= memory.nbytes - 2 * PAGE
     assert memory[1, 5] == 7
     assert memory.sum() == 7
 
