@@ -2,10 +2,11 @@
 
 Half of the time belongs to the cells of a design, in which some requests decode beside prompts of others. Batches differ in
 size, context and share of prompts, so that the costs can be told apart; some begin after a pause. In the other half requests
-are served as they come: an iteration takes longer after one of another kind, and only service has each kind as often after
-each other as it is. Cells run in random order, several times, so that another program that is busy for a while spoils some
-iterations of many cells, and all iterations of none. One reference cell runs before and after all others: if its times differ,
-or if other programs use the cores, the calibration is marked as doubtful.
+are served as they come: decodes take longer directly after a prompt than later, so each must come as often as in service.
+
+Cells run in random order, several times, so that another program that is busy for a while spoils some iterations of many
+cells, and all iterations of none. One reference cell runs before and after all others: if its times differ, or if other
+programs use the cores, the calibration is marked as doubtful.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ SHARE = 0.004  # share of the time that the longest prompt may take alone
 PROMPT_ANSWER = 2  # tokens: an iteration is measured until the next launch, so one follows the prompt's last
 FILL = 512  # tokens in an iteration while contexts are filled, at most
 ENOUGH = 2 * FEWEST  # iterations measured in any case
-SPELLS = 16  # of service between the cells, of equal length: half of the time together
+SERVED_AT_ONCE = 0.125  # of the time: a stretch of service between cells
 LEAST, ANSWER = 8, 256  # tokens of the shortest prompt or answer served, and of the longest answer
+PREPARED = 256  # requests of a stretch of service at most, made before it
 REFERENCE_RUNS = 5  # runs of the reference cell, before and after all others
 PAUSE_S = 0.2  # after which threads sleep
 VARIES = 1.25  # largest accepted ratio between times of the same iteration
@@ -123,7 +125,7 @@ class IterationSampler(Observer):
 
 
 class _Bench:
-    """Runs cells on an engine."""
+    """Runs cells on an engine, and serves requests."""
 
     def __init__(self, llm: LLM, watch: IterationSampler) -> None:
         self._llm, self._engine, self._watch = llm, llm.engine, watch
@@ -149,15 +151,20 @@ class _Bench:
         self._watch.idle()
 
     def serve(self, places: int, longest: int, seconds: float) -> None:
-        """Prompts and answers of all lengths for some time, so many requests at once, under the engine's own policy."""
+        """Prompts and answers of all lengths for some time, up to so many requests at once, under the engine's own policy.
+
+        One comes with each iteration, as long as there is a place for it.
+        """
         self._engine.use(self._policy)
         room = self._llm.resolved.limits.max_model_len
         prompt, answer = min(longest, room // 2), min(ANSWER, room // 4)
+        lengths = [(self._length(prompt), self._length(answer)) for _ in range(PREPARED)]
+        waiting = [request for sizes in lengths for request in self._requests(1, *sizes)]
         scheduler, ends, served = self._engine.scheduler, time.monotonic() + seconds, list[Request]()
-        while time.monotonic() < ends:
-            for _ in range(places - scheduler.num_running - scheduler.num_waiting):
-                served += self._requests(1, self._length(prompt), self._length(answer))
-                self._engine.submit(served[-1])
+        while time.monotonic() < ends and (waiting or not self._engine.idle):
+            if waiting and scheduler.num_running + scheduler.num_waiting < places:
+                served.append(waiting.pop())
+                self._submit(served[-1:])
             self._engine.step()
         for request in served:
             self._engine.cancel(request.id)
@@ -180,17 +187,23 @@ class _Bench:
 
     def _submit(self, requests: Sequence[Request]) -> None:
         for request in requests:
+            request.arrival = self._engine.clock.now()
             self._engine.submit(request)
 
 
 def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | None = None) -> Calibration:
     """A calibration of an idle engine, measured for about `seconds` seconds.
 
-    `watch` hears how many seconds have passed. Raises `ConfigError` if the engine serves only one request at a time.
+    `watch` hears how many seconds have passed. Raises `ConfigError` if the engine serves only one request at a time, or only very
+    short ones.
     """
     if llm.resolved.limits.max_batch_size < 2:
         raise ConfigError(
             "the cost of a second request cannot be measured with one at a time: calibrate with --max-batch-size 2 or more"
+        )
+    if llm.resolved.limits.max_model_len < SHORT + STEADY:
+        raise ConfigError(
+            f"a calibration has sequences of {SHORT + STEADY} tokens: calibrate with --max-model-len {SHORT + STEADY} or more"
         )
     engine, found = llm.engine, IterationSampler()
     policy = engine.scheduler.policy
@@ -241,7 +254,7 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
     resolved = llm.resolved
     longest = _longest(llm, bench, found, seconds)
     cells = [c for c in design(resolved.limits, longest) if c.fits(resolved.limits, resolved.kv_tokens, resolved.block_size)]
-    reference, spells = _reference(bench, found), 0
+    reference, in_service = _reference(bench, found), 0.0
     for cell in itertools.chain.from_iterable(rng.sample(cells, len(cells)) for _ in itertools.count()):
         passed = time.monotonic() - began
         if watch is not None:
@@ -249,9 +262,10 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
         if passed >= seconds and len(found.found) >= ENOUGH:
             break
         bench.run(cell)
-        if passed >= (spells + 0.5) * seconds / SPELLS:
-            bench.serve(rng.randint(1, resolved.limits.max_batch_size), longest, seconds / SPELLS / 2)
-            spells += 1
+        if in_service < (time.monotonic() - began) / 2:
+            begun = time.monotonic()
+            bench.serve(rng.randint(1, resolved.limits.max_batch_size), longest, seconds * SERVED_AT_ONCE)
+            in_service += time.monotonic() - begun
     return reference + _reference(bench, found)
 
 

@@ -115,6 +115,7 @@ def test_what_a_calibration_cannot_tell(file: str, arguments: tuple[str, ...], s
         (("-o", "here.txt"), "ends with .json"),
         (("-o", "no/such/folder/here.json"), "cannot write no/such/folder/here.json"),
         (("--max-batch-size", "1", "--in-doubt"), "calibrate with --max-batch-size 2 or more"),
+        (("--max-batch-size", "2", "--max-model-len", "23", "--in-doubt"), "calibrate with --max-model-len 24 or more"),
     ],
 )
 def test_what_cannot_be_calibrated(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from orcinus.runtime import huge_pages
+from orcinus.runtime.executor import out_of_memory
 from orcinus.runtime.huge_pages import PAGE, populate, zeros
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own words for it")
@@ -72,6 +73,12 @@ def test_memory_is_provided_before_it_is_written() -> None:
     assert provided(memory) - before >= memory.nbytes - 2 * PAGE
     assert memory[1, 5] == 7
     assert memory.sum() == 7
+
+
+def test_memory_that_the_system_does_not_have_is_short_memory() -> None:
+    with pytest.raises(MemoryError) as raised:
+        zeros((2**60,), torch.uint8)
+    assert out_of_memory(raised.value)
 
 
 def test_small_memory_and_other_systems_need_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

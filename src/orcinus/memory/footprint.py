@@ -63,8 +63,9 @@ def working_bytes(
 
     Most of it is the activations of one layer for all `num_tokens`, either inside attention (residual, its norm; query, key
     and value as projected, normalised and rotated, and the output) or inside the MLP (residual, its norm; gate and up, the
-    activation, their product; all tokens may pass one expert of a mixture). A chunk of a prompt also gathers its context and
-    makes a mask over it (where nothing is gathered, `model_len` is 0). At the end there are the logits of `num_requests`.
+    activation, their product; all tokens may pass one expert of a mixture). Layers in one call on a CPU have room for both at
+    once, which `LIBRARIES` covers. A chunk of a prompt also gathers its context and makes a mask over it (where nothing is
+    gathered, `model_len` is 0). At the end there are the logits of `num_requests`.
     """
     query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     attention, mlp = 5 * query + 4 * key, (4 if model.gated_mlp else 2) * model.widest_mlp

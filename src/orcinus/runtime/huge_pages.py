@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 def _map(size: int) -> mmap.mmap:
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"out of memory: the system gives no {size} bytes: {error.strerror}") from error
     try:
         memory.madvise(mmap.MADV_HUGEPAGE)
     except OSError as error:  # a kernel without them
@@ -58,7 +61,10 @@ _shared = _Shared()
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor of zeros of a CPU, in huge pages where it is large enough and the system has them."""
+    """A tensor of zeros of a CPU, in huge pages where it is large enough and the system has them.
+
+    Raises `MemoryError`.
+    """
     count = math.prod(shape)
     size = count * dtype.itemsize
     if size < SMALL or not hasattr(mmap, "MADV_HUGEPAGE"):

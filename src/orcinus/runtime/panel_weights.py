@@ -40,7 +40,7 @@ def _zeros(count: int) -> NDArray[np.float32]:
 class PanelWeight(PackedWeight):
     """A weight in panels."""
 
-    panels: NDArray[Any]  # float32, or words of two bfloat16; see `panel_product`
+    panels: NDArray[Any]  # float32, or words of two bfloat16; see `multiply_panels`
     dtype: torch.dtype
     shape: tuple[int, int]
     split: Split
@@ -88,6 +88,6 @@ class PanelWeight(PackedWeight):
         return self.panels, self.padded(bias)
 
     def padded(self, bias: Tensor | None) -> NDArray[np.float32]:
-        """A bias as `panel_product` takes it: a number for each output of a panel."""
+        """A bias as `multiply_panels` takes it: a number for each output of a panel."""
         outputs = len(self.panels) * PANEL
         return _zeros(outputs) if bias is None else F.pad(bias.float(), (0, outputs - self.shape[0])).numpy()

@@ -25,10 +25,10 @@ def lognormal_factors(spread: float) -> tuple[float, ...]:
 class Jitter:
     """Factors of iteration times, drawn from measured ones in blocks.
 
-    Slow iterations come in spells (another program, cold caches), and spells make queues. So blocks of consecutive measured
-    factors are drawn, each from a random place: the circular block bootstrap (Politis and Romano, 1992). A factor depends on
-    nothing but the seed, the stage and the iteration's number, so it is the same whether iterations are decided one by one or
-    several at once.
+    Slow iterations come in spells (another program, cold caches), and spells make queues. So blocks of neighbouring measured
+    factors are drawn, each from a random place: the circular block bootstrap (Politis and Romano, 1992). Of a long measurement
+    only some spells are kept, and a block may join two. A factor depends on nothing but the seed, the stage and the iteration's
+    number, so it is the same whether iterations are decided one by one or several at once.
     """
 
     def __init__(self, factors: Sequence[float], seed: str) -> None:

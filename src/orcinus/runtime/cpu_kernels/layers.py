@@ -165,10 +165,10 @@ run_layer = external(_layer)
 def run_layers(x, delta, room, turns, groups, threads, ticks, table, like):
     """Some layers of T rows: `x` and `delta` `[T, hidden_size]` are overwritten.
 
-    The room are arrays of T rows for what is in between: what a norm returns, queries with keys and values, attention's result
-    for each head and its output, the MLP before and after its activation. `turns` are the angles of each rotary embedding,
-    `groups` the slots, decodes and chunks of each group of layers. A row of the table says which of both a layer has; the rest
-    is a `table_row` of its own arguments, and `like` are one layer's.
+    The room is an array of T rows for each result in between: what a norm returns, queries with keys and values, attention's
+    result for each head and its output, the MLP before and after its activation. `turns` are the angles of each rotary
+    embedding, `groups` the slots, decodes and chunks of each group of layers. A row of the table says which of both a layer
+    has; the rest is a `table_row` of its own arguments, and `like` are one layer's.
     """
     for layer in range(len(table)):
         turn, group = turns[table[layer, 0]], groups[table[layer, 1]]

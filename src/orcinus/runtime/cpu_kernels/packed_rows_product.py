@@ -1,11 +1,11 @@
 """Products of many rows with a weight in panels: the rows are packed, too (Goto and van de Geijn, 2008, section 4.2.3).
 
-`panel_product` reads each of the rows that it multiplies at a time from a place of its own. A processor reads ahead only in
+`multiply_panels` reads each of the rows that it multiplies at a time from a place of its own. A processor reads ahead only in
 places that it has seen before, so each step begins by waiting. Rows that many panels need are first copied into tiles:
 
     tiles [T / ROWS, K, ROWS]      the numbers of `ROWS` rows side by side, in float32
 
-A row's sums are those of `panel_product`, in the same order: its bits do not depend on which of both computed it. Arrays are
+A row's sums are those of `multiply_panels`, in the same order: its bits do not depend on which of both computed it. Arrays are
 copied by loops: to compile `a[:n] = b`, Numba compiles its error message, too, which takes longer than the rest.
 """
 
@@ -44,7 +44,7 @@ ROWS = most_rows(32)
 AT_ONCE = 84 * ROWS  # rows: what the tiles of one call take in memory is bounded
 UNROLLED = 4  # inputs of a step; more than one, because there is little else to do in it
 ENOUGH = 48  # rows, for which packing pays
-PACKS = LANES == 8  # with AVX-512 half as many panels read each row, and `panel_product` computes at the processor's rate
+PACKS = LANES == 8  # with AVX-512 half as many panels read each row, and `multiply_panels` computes at the processor's rate
 
 
 @intrinsic
@@ -224,5 +224,5 @@ multiply_rows = keep_compiled(_multiply_rows) if PACKS else multiply_panels
 
 
 def rows_product(x: NDArray[Any], panels: NDArray[Any], bias: NDArray[np.float32], out: NDArray[Any]) -> None:
-    """`panel_product`, the faster way for as many rows as there are; arguments and bits are the same."""
+    """`multiply_panels`, the faster way for as many rows as there are; arguments and bits are the same."""
     multiply_rows(x, panels, bias, out)

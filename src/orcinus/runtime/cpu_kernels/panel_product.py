@@ -158,7 +158,11 @@ def _panel(number, x, panels, bias, out):
 
 @exact(parallel=True)
 def multiply_panels(x, panels, bias, out):
-    """`panel_product`, for kernels."""
+    """`out` `[rows, N]` = x `[rows, K]` · weightᵀ + bias.
+
+    float32, or bfloat16 as uint16 with an even K. The panels are `[N / PANEL, K, PANEL]`, or words of two bfloat16
+    `[N / PANEL, K / 2, PANEL]`, aligned to a vector; the bias has a number for each output of a panel, `[panels · PANEL]`.
+    """
     for number in numba.prange(len(panels)):
         _panel(np.int64(number), x, panels, bias, out)
 
@@ -203,12 +207,3 @@ def segmented_panel_product(
     addresses = np.array([weight.ctypes.data for weight in weights])
     starts = np.concatenate(([0], np.cumsum(counts)))
     _multiply_segments(x, weights[0], addresses, starts, numba.get_num_threads(), bias, out)
-
-
-def panel_product(x: NDArray[Any], panels: NDArray[Any], bias: NDArray[np.float32], out: NDArray[Any]) -> None:
-    """`out` `[rows, N]` = x `[rows, K]` · weightᵀ + bias.
-
-    float32, or bfloat16 as uint16 with an even K. The panels are `[N / PANEL, K, PANEL]`, or words of two bfloat16
-    `[N / PANEL, K / 2, PANEL]`, aligned to a vector; the bias has a number for each output of a panel, `[panels · PANEL]`.
-    """
-    multiply_panels(x, panels, bias, out)

@@ -103,7 +103,8 @@ class Decoder(DecoderWeights):
             self.embed.share(self.head.weight)
         layers: list[Layer] = [*self.layers.values()]  # type: ignore[list-item]
         if can_fuse(self.spec, layers, self.place.mesh.tp):
-            self.fused_layers = FusedLayers(self.spec, layers, self.kv_groups, [self.spec.rotary[at] for at in self.stage])
+            rotary = [self.spec.rotary[at] for at in self.stage]
+            self.fused_layers = FusedLayers(self.spec, layers, self.kv_groups, rotary, self.dtype)
 
     def forward(
         self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None, rows: Tensor | None = None
@@ -121,8 +122,10 @@ class Decoder(DecoderWeights):
         angles = [angles_of(positions) for angles_of in self.angles]
         delta, fused = None, 0
         if self.fused_layers is not None and not batches[0].adapters:
-            fused = len(self.stage) - (rows is not None)  # the last layer alone computes `rows`
+            fused = len(self.stage) - (rows is not None)  # only in the last layer do `rows` matter
             x, delta = self.fused_layers(batches, kv, x, angles, fused)
+        elif self.fused_layers is not None:
+            self.fused_layers.give_back()  # operators need their own memory
         for index, group, layer_kv in [*zip(self.stage, self.kv_groups, kv, strict=True)][fused:]:
             rope = self.spec.rotary[index]
             turn = None if rope is None else angles[rope]

@@ -43,14 +43,20 @@ class _Room:
     The system clears new memory before it is first written, which took a tenth of a prompt's time.
     """
 
-    def __init__(self) -> None:
-        self._memory: Array = np.empty(0)
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype, self._line = dtype, LINE // dtype.itemsize
+        self.give_back()
 
-    def arrays(self, rows: int, columns: Sequence[int], dtype: torch.dtype) -> tuple[Array, ...]:
+    def give_back(self) -> None:
+        """Return the memory to the system."""
+        self._memory: Array = array(torch.empty(0, dtype=self._dtype))
+
+    def arrays(self, rows: int, columns: Sequence[int]) -> tuple[Array, ...]:
         """Arrays of so many rows and columns, whose contents are left over. They are valid until the next call."""
-        begins = [*accumulate((-(-rows * count // LINE) * LINE for count in columns), initial=0)]
+        begins = [*accumulate((-(-rows * count // self._line) * self._line for count in columns), initial=0)]
         if begins[-1] > len(self._memory):
-            self._memory = array(zeros((max(begins[-1], PAGE),), dtype))
+            self.give_back()
+            self._memory = array(zeros((max(begins[-1], PAGE // self._dtype.itemsize),), self._dtype))
         parts = zip(begins, columns, strict=False)
         return tuple([self._memory[begin : begin + rows * count].reshape(rows, count) for begin, count in parts])
 
@@ -68,16 +74,21 @@ class FusedLayers:
     """All layers of a decoder, in as few calls as there are runs of layers with arrays of the same shapes and formats.
 
     `layers` are the loaded layers of a stage, for which `can_fuse` is true; `kv_groups` and `rotary` are their groups of block
-    tables and their rotary embeddings.
+    tables and their rotary embeddings. One call at a time: they share the room for what is in between.
     """
 
     def __init__(
-        self, spec: DecoderSpec, layers: Sequence[Layer], kv_groups: Sequence[int], rotary: Sequence[int | None]
+        self,
+        spec: DecoderSpec,
+        layers: Sequence[Layer],
+        kv_groups: Sequence[int],
+        rotary: Sequence[int | None],
+        dtype: torch.dtype,
     ) -> None:
         self.layers, self._kv_groups, self._rotary = layers, kv_groups, rotary
         self._own = [_of_layer(layer, spec) for layer in layers]
         self._columns = [_columns(layer, spec) for layer in layers]
-        self._room = _Room()
+        self._room = _Room(dtype)
         self._kv: Sequence[LayerKV] = ()  # of the last iteration; it is the same in all of them
         self._runs: list[_AlikeLayers] = []
         self.ticks: NDArray[np.int64] = np.zeros(len(STAGES), np.int64)  # cycles of each stage so far
@@ -98,9 +109,14 @@ class FusedLayers:
         groups, threads = tuple(map(_group, batches)), numba.get_num_threads()
         for run in self._runs:
             table = run.table[: max(0, count - run.first)]
-            room = self._room.arrays(len(x), run.columns, x.dtype)
+            room = self._room.arrays(len(x), run.columns)
             run_layers(stream, added, room, turns, groups, threads, self.ticks, table, run.like)
+            del room  # the next run may need a larger one
         return x, delta
+
+    def give_back(self) -> None:
+        """Return the room to the system: another kind of batch needs memory."""
+        self._room.give_back()
 
     def _use(self, kv: Sequence[LayerKV]) -> None:
         self._kv, arguments = kv, []
