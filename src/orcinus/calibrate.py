@@ -194,8 +194,8 @@ class _Bench:
 def calibrate(llm: LLM, seconds: float = 30.0, watch: Callable[[float], None] | None = None) -> Calibration:
     """A calibration of an idle engine, measured for about `seconds` seconds.
 
-    `watch` hears how many seconds have passed. Raises `ConfigError` if the engine serves only one request at a time, or only very
-    short ones.
+    `watch` hears how many seconds have passed. Raises `ConfigError` if the engine serves only one request at a time, or only
+    very short ones.
     """
     if llm.resolved.limits.max_batch_size < 2:
         raise ConfigError(
