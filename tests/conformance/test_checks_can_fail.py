@@ -194,3 +194,12 @@ def test_what_cannot_be_checked_is_one_line(arguments: list[str], said: str) -> 
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_server_that_is_loading_is_not_ready() -> None:
+    with answering(lambda *_: (503, {"error": {"message": "the model is loading"}})) as url:
+        done = orcinus("conformance", "--url", url)
+    assert done.returncode == 1
+    assert f"cannot reach {url}: it is not ready and answers 503: " in done.stderr
+    assert "the model is loading" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -161,6 +161,8 @@ class Server:
 
         try:
             response = call()
+        except httpx.UnsupportedProtocol:
+            raise RequestError(f"{self.http.base_url} is no URL of a server: give one like http://127.0.0.1:8000") from None
         except httpx.HTTPError as error:
             raise RequestError(f"no answer from {self.http.base_url}: {one_line(error)}") from None
         if response.is_error:
@@ -192,6 +194,8 @@ def _refusal(response: Any) -> RequestError:
         message, code = str(error["message"]), error.get("code")
     except (ValueError, KeyError, TypeError, AttributeError):
         return RequestError(f"the server answers {response.status_code} {response.reason_phrase}")
+    if response.status_code == 401:
+        return RequestError("the server wants another key: give --api-key, or set ORCINUS_API_KEY")
     kind = _TooLong if code == "context_length_exceeded" else RequestError
     return kind(f"the server answers {response.status_code}: {message}")
 

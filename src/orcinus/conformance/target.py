@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
+from orcinus.errors import one_line
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HI = [{"role": "user", "content": "Hi"}]
@@ -60,6 +61,9 @@ class ServerUnderTest:
         # Not by way of a proxy from the environment: it would answer some of the broken requests itself.
         self.http = httpx.Client(base_url=self.url, headers=self.auth, timeout=timeout, trust_env=False)
         answer = self.http.get("/v1/models")
+        if answer.status_code == 503:
+            problem = f"it is not ready and answers 503: {one_line(answer.text)}"
+            raise httpx.HTTPStatusError(problem, request=answer.request, response=answer)
         expect_equal(answer.status_code, 200, "status of GET /v1/models")
         self.card = _card(answer.json(), model)
         self._lacking: dict[str, bool] = {}  # by route
