@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 
 from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
-from orcinus.errors import one_line
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HI = [{"role": "user", "content": "Hi"}]
@@ -60,14 +59,22 @@ class ServerUnderTest:
         self.auth = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # Not by way of a proxy from the environment: it would answer some of the broken requests itself.
         self.http = httpx.Client(base_url=self.url, headers=self.auth, timeout=timeout, trust_env=False)
-        answer = self.http.get("/v1/models")
-        if answer.status_code == 503:
-            problem = f"it is not ready and answers 503: {one_line(answer.text)}"
-            raise httpx.HTTPStatusError(problem, request=answer.request, response=answer)
-        expect_equal(answer.status_code, 200, "status of GET /v1/models")
-        self.card = _card(answer.json(), model)
+        try:
+            self.card = self._first_card(model)
+        except BaseException:
+            self.http.close()
+            raise
         self._lacking: dict[str, bool] = {}  # by route
         self.model = str(self.card["id"])
+
+    def _first_card(self, model: str | None) -> Json:
+        """What the server says of this model, or of its first one."""
+        answer = self.http.get("/v1/models")
+        if answer.status_code == 503:
+            problem = f"it is not ready and answers 503: {' '.join(answer.text.split())}"
+            raise httpx.HTTPStatusError(problem, request=answer.request, response=answer)
+        expect_equal(answer.status_code, 200, "status of GET /v1/models")
+        return _card(answer.json(), model)
 
     @property
     def is_orcinus(self) -> bool:
