@@ -156,10 +156,10 @@ class _Bench:
         One comes with each iteration, as long as there is a place for it.
         """
         self._engine.use(self._policy)
-        room = self._llm.resolved.limits.max_model_len
-        prompt, answer = min(longest, room // 2), min(ANSWER, room // 4)
+        most = self._llm.resolved.limits.max_model_len
+        prompt, answer = min(longest, most // 2), min(ANSWER, most // 4)
         lengths = [(self._length(prompt), self._length(answer)) for _ in range(PREPARED)]
-        waiting = [request for sizes in lengths for request in self._requests(1, *sizes)]
+        waiting = [request for pair in lengths for request in self._requests(1, *pair)]
         scheduler, ends, served = self._engine.scheduler, time.monotonic() + seconds, list[Request]()
         while time.monotonic() < ends and (waiting or not self._engine.idle):
             if waiting and scheduler.num_running + scheduler.num_waiting < places:

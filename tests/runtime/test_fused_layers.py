@@ -181,7 +181,7 @@ def test_other_operators_and_attention_are_not_replaced(checkpoint: Made) -> Non
 
 
 def test_batches_of_all_sizes_take_turns(checkpoint: Made) -> None:
-    """What an earlier one left behind in the room for results does not matter."""
+    """What an earlier one left behind in the workspace does not matter."""
     folder = checkpoint("qwen3")[1]
     model, operators = loaded(folder, torch.float32), loaded(folder, torch.float32)
     operators.fused_layers = None

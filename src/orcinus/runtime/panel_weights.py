@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from orcinus.runtime.cpu_kernels.elements import LOADED, array
-from orcinus.runtime.cpu_kernels.packed_rows_product import rows_product
+from orcinus.runtime.cpu_kernels.packed_rows_product import multiply_rows
 from orcinus.runtime.cpu_kernels.panel_product import PANEL, segmented_panel_product
 from orcinus.runtime.cpu_kernels.vectors import has
 from orcinus.runtime.huge_pages import zeros
@@ -80,7 +80,7 @@ class PanelWeight(PackedWeight):
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         out = torch.empty(len(x), self.shape[0], dtype=x.dtype)
-        rows_product(array(self._even(x)), *self.arguments(bias), array(out))
+        multiply_rows(array(self._even(x)), *self.arguments(bias), array(out))
         return out
 
     def arguments(self, bias: Tensor | None) -> tuple[NDArray[Any], NDArray[np.float32]]:

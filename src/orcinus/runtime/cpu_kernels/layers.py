@@ -111,11 +111,11 @@ def _activate(x, has_gate, kind, out):
 
 @exact
 def _layer(
-    x, delta, room, turn, slots, decodes, chunks, threads, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, heads,
+    x, delta, workspace, turn, slots, decodes, chunks, threads, ticks, kv, scale, cap, reach, piece, attention_norm, qkv, heads,
     query_norm, key_norm, output, attention_post_norm, parallel, mlp_norm, up, has_gate, activation, down, mlp_post_norm, eps,
     multiplier,
 ):  # fmt: skip
-    """One layer of T rows: `x` and `delta` `[T, hidden_size]` are overwritten, and so is the room for what is in between.
+    """One layer of T rows: `x` and `delta` `[T, hidden_size]` are overwritten, and so is the workspace.
 
     Angles, slots, decodes (block tables and lengths), chunks (first rows, ends and block tables), keys and values are those of
     `prepare_heads`, `decode_attention` and `prompt_attention`; `ticks` `[8]` counts the cycles of `STAGES`. The rest are the
@@ -124,7 +124,7 @@ def _layer(
     heads, whether attention and MLP run in parallel, whether the MLP has a gate, the activation (one of `KINDS`), the norms'
     eps, and the residual multiplier.
     """
-    normed, projected, heads_out, attended, wide, narrow = room
+    normed, projected, heads_out, attended, wide, narrow = workspace
     begin = cycles()
     _add_norm(x, delta, attention_norm, eps, normed)
     begin = _lap(ticks, NORMS, begin)
@@ -162,17 +162,17 @@ run_layer = external(_layer)
 
 
 @exact
-def run_layers(x, delta, room, turns, groups, threads, ticks, table, like):
+def run_layers(x, delta, workspace, turns, groups, threads, ticks, table, like):
     """Some layers of T rows: `x` and `delta` `[T, hidden_size]` are overwritten.
 
-    The room is an array of T rows for each result in between: what a norm returns, queries with keys and values, attention's
-    result for each head and its output, the MLP before and after its activation. `turns` are the angles of each rotary
-    embedding, `groups` the slots, decodes and chunks of each group of layers. A row of the table says which of both a layer
-    has; the rest is a `table_row` of its own arguments, and `like` are one layer's.
+    The workspace has an array of T rows for each intermediate result: what a norm returns, queries with keys and values,
+    attention's result for each head and its output, the MLP before and after its activation. `turns` are the angles of each
+    rotary embedding, `groups` the slots, decodes and chunks of each group of layers. A row of the table says which of both a
+    layer has; the rest is a `table_row` of its own arguments, and `like` are one layer's.
     """
     for layer in range(len(table)):
         turn, group = turns[table[layer, 0]], groups[table[layer, 1]]
-        run_layer(x, delta, room, turn, *group, threads, ticks, *of_layer(like, table, layer, 2))
+        run_layer(x, delta, workspace, turn, *group, threads, ticks, *of_layer(like, table, layer, 2))
 
 
 now, run_layers = keep_compiled(now), keep_compiled(run_layers)

@@ -13,15 +13,12 @@ copied by loops: to compile `a[:n] = b`, Numba compiles its error message, too, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
-from numpy.typing import NDArray
 
 from orcinus.runtime.compiled import exact, external, keep_compiled
 from orcinus.runtime.cpu_kernels.elements import read_vector
@@ -209,7 +206,7 @@ multiply_tiles, multiply_few = external(_multiply), external(multiply_panels)
 
 @exact
 def _multiply_rows(x, panels, bias, out):
-    """`rows_product`, for kernels."""
+    """`multiply_panels`, the faster way for as many rows as there are; arguments and bits are the same."""
     if len(x) < ENOUGH:
         multiply_few(x, panels, bias, out)
         return
@@ -221,8 +218,3 @@ def _multiply_rows(x, panels, bias, out):
 
 
 multiply_rows = keep_compiled(_multiply_rows) if PACKS else multiply_panels
-
-
-def rows_product(x: NDArray[Any], panels: NDArray[Any], bias: NDArray[np.float32], out: NDArray[Any]) -> None:
-    """`multiply_panels`, the faster way for as many rows as there are; arguments and bits are the same."""
-    multiply_rows(x, panels, bias, out)

@@ -125,7 +125,7 @@ class Decoder(DecoderWeights):
             fused = len(self.stage) - (rows is not None)  # only in the last layer do `rows` matter
             x, delta = self.fused_layers(batches, kv, x, angles, fused)
         elif self.fused_layers is not None:
-            self.fused_layers.give_back()  # operators need their own memory
+            self.fused_layers.release()  # operators need their own memory
         for index, group, layer_kv in [*zip(self.stage, self.kv_groups, kv, strict=True)][fused:]:
             rope = self.spec.rotary[index]
             turn = None if rope is None else angles[rope]

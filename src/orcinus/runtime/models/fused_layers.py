@@ -37,7 +37,7 @@ from orcinus.runtime.panel_weights import PanelWeight
 Array: TypeAlias = np.ndarray[Any, Any]
 
 
-class _Room:
+class _Workspace:
     """Memory for what layers compute in between, kept for the next iteration.
 
     The system clears new memory before it is first written, which took a tenth of a prompt's time.
@@ -45,9 +45,9 @@ class _Room:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype, self._line = dtype, LINE // dtype.itemsize
-        self.give_back()
+        self.release()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Return the memory to the system."""
         self._memory: Array = array(torch.empty(0, dtype=self._dtype))
 
@@ -55,18 +55,18 @@ class _Room:
         """Arrays of so many rows and columns, whose contents are left over. They are valid until the next call."""
         begins = [*accumulate((-(-rows * count // self._line) * self._line for count in columns), initial=0)]
         if begins[-1] > len(self._memory):
-            self.give_back()
+            self.release()
             self._memory = array(zeros((max(begins[-1], PAGE // self._dtype.itemsize),), self._dtype))
         parts = zip(begins, columns, strict=False)
         return tuple([self._memory[begin : begin + rows * count].reshape(rows, count) for begin, count in parts])
 
 
-class _AlikeLayers(NamedTuple):
+class _LayerRun(NamedTuple):
     """Neighbouring layers with arrays of the same shapes and formats."""
 
     first: int
     table: Array  # a row for each layer
-    columns: tuple[int, ...]  # of the room that they need
+    columns: tuple[int, ...]  # of the workspace's arrays
     like: tuple[Any, ...]  # arguments of the first one
 
 
@@ -74,7 +74,7 @@ class FusedLayers:
     """All layers of a decoder, in as few calls as there are runs of layers with arrays of the same shapes and formats.
 
     `layers` are the loaded layers of a stage, for which `can_fuse` is true; `kv_groups` and `rotary` are their groups of block
-    tables and their rotary embeddings. One call at a time: they share the room for what is in between.
+    tables and their rotary embeddings. One call at a time: calls share a workspace.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class FusedLayers:
         self.layers, self._kv_groups, self._rotary = layers, kv_groups, rotary
         self._own = [_of_layer(layer, spec) for layer in layers]
         self._columns = [_columns(layer, spec) for layer in layers]
-        self._room = _Room(dtype)
+        self._workspace = _Workspace(dtype)
         self._kv: Sequence[LayerKV] = ()  # of the last iteration; it is the same in all of them
-        self._runs: list[_AlikeLayers] = []
+        self._runs: list[_LayerRun] = []
         self.ticks: NDArray[np.int64] = np.zeros(len(STAGES), np.int64)  # cycles of each stage so far
 
     def __call__(
@@ -109,14 +109,14 @@ class FusedLayers:
         groups, threads = tuple(map(_group, batches)), numba.get_num_threads()
         for run in self._runs:
             table = run.table[: max(0, count - run.first)]
-            room = self._room.arrays(len(x), run.columns)
-            run_layers(stream, added, room, turns, groups, threads, self.ticks, table, run.like)
-            del room  # the next run may need a larger one
+            arrays = self._workspace.arrays(len(x), run.columns)
+            run_layers(stream, added, arrays, turns, groups, threads, self.ticks, table, run.like)
+            del arrays  # the next run may need larger ones
         return x, delta
 
-    def give_back(self) -> None:
-        """Return the room to the system: another kind of batch needs memory."""
-        self._room.give_back()
+    def release(self) -> None:
+        """Return the workspace to the system: another kind of batch needs memory."""
+        self._workspace.release()
 
     def _use(self, kv: Sequence[LayerKV]) -> None:
         self._kv, arguments = kv, []
@@ -130,7 +130,7 @@ class FusedLayers:
         for _, numbers in groupby(range(len(rows)), lambda number: (form(arguments[number]), self._columns[number])):
             first, *others = numbers
             table = np.array([rows[number] for number in (first, *others)], np.int64)
-            self._runs.append(_AlikeLayers(first, table, self._columns[first], arguments[first]))
+            self._runs.append(_LayerRun(first, table, self._columns[first], arguments[first]))
         self._kept = arguments  # the tables hold addresses
 
 
@@ -145,13 +145,17 @@ def _group(batch: PackedBatch) -> tuple[tuple[Array, ...], ...]:
 
 
 def _columns(layer: Layer, spec: DecoderSpec) -> tuple[int, ...]:
-    """Columns of a layer's room, in the kernel's order."""
+    """Columns of the workspace's arrays for a layer, in the kernel's order."""
     attention, mlp = layer.attention, layer.mlp
     assert isinstance(mlp, MLP), "as `can_fuse` found"
-    (qkv, _), (_, heads), (wide, _), (_, narrow) = (
-        linear.weight.shape for linear in (attention.qkv, attention.out, mlp.up, mlp.down)
+    return (
+        spec.hidden_size,
+        attention.qkv.weight.shape[0],
+        attention.out.weight.shape[1],
+        spec.hidden_size,
+        mlp.up.weight.shape[0],
+        mlp.down.weight.shape[1],
     )
-    return spec.hidden_size, qkv, heads, spec.hidden_size, wide, narrow
 
 
 def _of_layer(layer: Layer, spec: DecoderSpec) -> tuple[Any, ...]:
