@@ -37,6 +37,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
 
 
+def plural(number: int, noun: str) -> str:
+    """`1 repeat`, `5 repeats`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class OrcinusError(Exception):
     """Base of all exceptions that Orcinus raises on purpose."""
 

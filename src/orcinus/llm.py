@@ -19,7 +19,7 @@ from orcinus.core.batch import Event, Finished, Token
 from orcinus.core.ports import Observer
 from orcinus.core.request import Finish, FinishCode, Logprobs, Request, RequestContext
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.errors import ConfigError, RequestError, RequestFailed
+from orcinus.errors import ConfigError, RequestError, RequestFailed, plural
 from orcinus.interrupt import uninterrupted
 from orcinus.observe.timeline import Timeline, TimelineObserver
 from orcinus.text.answer import Answer, RequestMetrics, TextDelta
@@ -118,7 +118,7 @@ class LLM:
         outputs = _outputs(prepared, answers, timelines)
         failed = [one for output in outputs for one in output.outputs if one.finish_reason == Finish.FAILED.value]
         if failed:
-            raise RequestFailed(f"{len(failed)} of {len(answers)} requests failed: {failed[0].error}", tuple(outputs))
+            raise RequestFailed(f"{len(failed)} of {plural(len(answers), 'request')} failed: {failed[0].error}", tuple(outputs))
         return outputs
 
     def chat(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
+from orcinus.errors import plural
+
 STAT, PROCESSES = Path("/proc/stat"), Path("/proc")
 PARENT, CPU_TIMES = 1, slice(11, 15)  # places in /proc/PID/stat after the name: user and system, of it and of ended children
 STEAL = 7  # position in a /proc/stat line, after user, nice, system, idle, iowait, irq, softirq
@@ -76,7 +78,7 @@ def crowded(loads: Sequence[float], cores: int) -> str | None:
     """A sentence if more processes wanted cores than there are; else None."""
     if not loads or max(loads) <= BUSY * cores:
         return None
-    return f"load average up to {max(loads):.1f} on {_cores(cores)}"
+    return f"load average up to {max(loads):.1f} on {plural(cores, 'core')}"
 
 
 def taken(before: CpuTimes | None, after: CpuTimes | None, cores: int) -> str | None:
@@ -92,7 +94,7 @@ def taken(before: CpuTimes | None, after: CpuTimes | None, cores: int) -> str | 
     if others + stolen <= TAKEN * cores:
         return None
     hypervisor = f", and the hypervisor {stolen:.1f}" if stolen >= 0.05 else ""
-    return f"other processes took {others:.1f} of {_cores(cores)}{hypervisor}"
+    return f"other processes took {others:.1f} of {plural(cores, 'core')}{hypervisor}"
 
 
 def taken_now(seconds: float) -> str | None:
@@ -100,7 +102,3 @@ def taken_now(seconds: float) -> str | None:
     before = cpu_times()
     sleep(seconds)
     return taken(before, cpu_times(), usable_cores())
-
-
-def _cores(number: int) -> str:
-    return f"{number} core{'' if number == 1 else 's'}"

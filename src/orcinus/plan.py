@@ -19,7 +19,7 @@ from orcinus.core.kv import KV_MANAGERS
 from orcinus.core.ports import Policy
 from orcinus.core.view import Limits
 from orcinus.cost.devices import DeviceSpec
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, plural
 from orcinus.memory.budget import MIB, MemoryBudget, mib
 from orcinus.memory.footprint import FIXED, working_bytes
 from orcinus.memory.sizes import Profiled, Space, decide_for_ranks, largest, rounded_down
@@ -152,7 +152,7 @@ class Plan:
         return (
             f"{m.available // MIB} of {m.total // MIB} MiB are free on {resolved.device}: {mib(m.weights)} for weights, "
             f"{mib(m.working)} to work with ({work}), {m.kv // MIB} for keys and values of {resolved.kv_tokens} tokens "
-            f"({self.sequences(resolved.limits.max_model_len)} requests of {resolved.limits.max_model_len}), "
+            f"({plural(self.sequences(resolved.limits.max_model_len), 'request')} of {resolved.limits.max_model_len}), "
             f"{m.margin // MIB} stay free"
         )
 

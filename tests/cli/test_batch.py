@@ -169,7 +169,7 @@ def test_a_finished_file_needs_no_engine(interrupted: Interrupted, tmp_path: Pat
         (["in.jsonl", "in.jsonl"], "in.jsonl is the file of requests"),
         (["in.jsonl", "."], "is not a regular file"),
         (["in.jsonl", "notes"], "line 1 of notes is no response of a batch"),
-        (["in.jsonl", "out.jsonl", "--url", "::nonsense::"], "is not a URL"),
+        (["in.jsonl", "out.jsonl", "--url", "::nonsense::"], "is no URL of a server"),
         (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1", "--kv", "paged"], "--kv would have no effect on the server"),
         (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1", "--replicas", "2"], "--replicas would have no effect"),
         (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1", "--patience", "0"], "1 failed; the same command goes on"),

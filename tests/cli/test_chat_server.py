@@ -10,12 +10,12 @@ def test_a_server_that_wants_a_key() -> None:
     with answering(lambda _, path, __: (200, whole(path)), key="secret") as url:
         done = orcinus("chat", "--url", url, stdin="hello\n")
     assert done.returncode == 1
-    assert "the server wants another key: give --api-key, or set ORCINUS_API_KEY" in done.stderr
+    assert "the server does not accept this key, or wants one: give --api-key, or set ORCINUS_API_KEY" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_address_without_a_scheme() -> None:
     done = orcinus("chat", "--url", "localhost:8000", stdin="hello\n")
     assert done.returncode == 1
-    assert "localhost:8000/v1/ is no URL of a server: give one like http://127.0.0.1:8000" in done.stderr
+    assert "'localhost:8000' is no URL of a server: give one like http://127.0.0.1:8000" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -25,7 +25,7 @@ def show(*words: Path | str) -> str:
 def test_a_record_becomes_a_page_that_holds_it(tmp_path: Path) -> None:
     record = tmp_path / "run.jsonl"
     record.write_text("\n".join(map(json.dumps, (ENGINE, LAUNCH, RETURN))), encoding="utf-8")
-    assert "1 iterations" in show(record)
+    assert "1 iteration in" in show(record)
     page = (tmp_path / "run.html").read_text(encoding="utf-8")
     held = page.split('id="records">')[1].split("</script>")[0]
     assert json.loads(held) == [{"name": "run.jsonl", "text": record.read_text(encoding="utf-8")}]
@@ -39,7 +39,7 @@ def test_records_are_shown_side_by_side_and_one_may_be_cut_off(tmp_path: Path) -
     for name, text in zip(names, (whole, whole + '\n{"kind": "laun'), strict=True):
         (tmp_path / name).write_text(text, encoding="utf-8")
     paths = [tmp_path / name for name in names]
-    assert "1 iterations beside 1 iterations" in show(*paths)
+    assert "1 iteration beside 1 iteration" in show(*paths)
     page = (tmp_path / "one.html").read_text(encoding="utf-8")
     held = json.loads(page.split('id="records">')[1].split("</script>")[0])
     assert [one["name"] for one in held] == list(names)

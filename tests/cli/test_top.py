@@ -101,8 +101,8 @@ def test_what_cannot_be_shown_is_one_line(busy: Running) -> None:
             busy.url: "shows its metrics to admins alone: give an admin key with --api-key",
             f"http://127.0.0.1:{other.server_port}": "is no server of Orcinus",
             f"http://127.0.0.1:{closed.getsockname()[1]}": "Connection refused; is the server running?",
-            "ftp://somewhere": "is not a URL: give one like http://127.0.0.1:8000",
-            "x y": "is not a URL",
+            "ftp://somewhere": "is no URL of a server: give one like http://127.0.0.1:8000",
+            "x y": "is no URL of a server",
         }
         for url, words in expected.items():
             done = orcinus("top", url, "--once")

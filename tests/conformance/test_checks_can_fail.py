@@ -184,7 +184,7 @@ def test_the_command_says_what_failed_and_its_status_is_1() -> None:
     ("arguments", "said"),
     [
         (["--url", "http://127.0.0.1:9", "--only", "models"], "cannot reach http://127.0.0.1:9"),
-        (["--url", "nonsense"], "cannot reach nonsense"),
+        (["--url", "nonsense"], "'nonsense' is no URL of a server"),
         (["--only", "("], "is not a regular expression"),
         (["--only", "no such thing"], "no check has a name"),
     ],

@@ -52,7 +52,7 @@ def test_a_message_that_leaves_less_room_than_the_default_is_answered(server: Ru
     ("arguments", "because"),
     [
         (["--url", "http://127.0.0.1:1"], "no answer from http://127.0.0.1:1"),
-        (["--url", "::nonsense::"], "is not a URL"),
+        (["--url", "::nonsense::"], "is no URL of a server"),
         (["--url", "{server}", "--kv", "paged"], "--kv would have no effect on the server"),
         (["--url", "{server}", "--model", "gpt-4"], "the server answers 404: the model 'gpt-4' is not served here"),
         (["--url", "{server}/nowhere"], "the server answers 404"),

@@ -108,7 +108,7 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_ends_with_an_error() ->
         assert json.loads(rest[-2][6:])["error"]["code"] == "shutting_down"
         assert server.process.wait(timeout=10) == 1
         assert server.process.stderr is not None
-        assert server.process.stderr.read().splitlines()[-1] == "error: stopped after 0.5 s: 1 answers were cut off"
+        assert server.process.stderr.read().splitlines()[-1] == "error: stopped after 0.5 s: 1 answer cut off"
 
 
 @pytest.mark.full
@@ -134,8 +134,8 @@ def test_a_second_signal_stops_at_once() -> None:
             assert server.process.wait(timeout=20) == 1, "the first signal gave its answer 30 s"
         assert server.process.stderr is not None
         first, last = server.process.stderr.read().splitlines()
-        assert first.startswith("draining: 1 answers have 30 s")
-        assert last == "error: stopped at the second signal: 1 answers were cut off"
+        assert first.startswith("draining: 1 answer may take 30 s")
+        assert last == "error: stopped at the second signal: 1 answer cut off"
 
 
 @pytest.mark.parametrize("after", part(1.2, full=[0.5, 2.0]))

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import httpx
 
 from orcinus.config import EngineConfig
-from orcinus.errors import ConfigError
 from orcinus.serve.config import ServerConfig
 from orcinus.serve.in_process import in_process_app
+from orcinus.server_address import authorization, server_url
 
 CONNECT_S, READ_S = 10, 3600  # a whole answer may take long
 
@@ -31,16 +31,12 @@ async def in_process_client(config: EngineConfig, server: ServerConfig) -> Async
 async def remote_client(url: str, key: str | None, in_flight: int) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the server at a URL, for the block.
 
-    The URL may end in `/v1`. Raises `ConfigError` if it is none.
+    The URL may end in `/v1`. Raises `ConfigError` if it is none, or if no header may carry the key.
     """
-    try:
-        http = httpx.AsyncClient(
-            base_url=url.rstrip("/").removesuffix("/v1") + "/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(READ_S, connect=CONNECT_S, pool=None),
-            limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
-        )
-    except (httpx.InvalidURL, ValueError):
-        raise ConfigError(f"{url} is not a URL: give one like http://127.0.0.1:8000") from None
-    async with http:
+    async with httpx.AsyncClient(
+        base_url=server_url(url),
+        headers=authorization(key),
+        timeout=httpx.Timeout(READ_S, connect=CONNECT_S, pool=None),
+        limits=httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight),
+    ) as http:
         yield http

@@ -82,7 +82,7 @@ class EndpointConfig:
     prompts: str | None = option(
         None, "Prompts as ids (token ids: lengths are exact) or text. Default: ids, but text for chats, which take no ids."
     )
-    api_key: str | None = option(None, "API key. Default: $OPENAI_API_KEY, if there is one.")
+    api_key: str | None = option(None, "API key. Default: $ORCINUS_API_KEY, else $OPENAI_API_KEY.")
     timeout: float = option(300.0, "Seconds after which a request counts as lost.")
     max_delay: float = option(0.01, "Most seconds of the client's own delay (P99) in a valid run.")
     any_length: bool = option(False, "Take answers of any length, from servers that cannot ignore the end of a text.")

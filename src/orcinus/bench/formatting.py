@@ -40,8 +40,3 @@ def unit_of(seconds: Iterable[float]) -> tuple[str, float]:
 def slug(name: str) -> str:
     """A name reduced to the letters allowed in a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 repeat`, `5 repeats`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -21,6 +21,7 @@ from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Result, Setting, Work
 from orcinus.bench.runner import Bar, Interrupted, make_result, measure_sides, no_bar
 from orcinus.errors import ConfigError
+from orcinus.server_address import KEYS
 from orcinus.workload.processes import AllAtOnce
 from orcinus.workload.workload import Workload
 
@@ -120,6 +121,6 @@ def run_server(config: EndpointConfig, load: LoadConfig, model: str | None, seed
 
 
 def _target(config: EndpointConfig, model: str | None) -> Target:
-    key = config.api_key or os.environ.get("OPENAI_API_KEY")
+    key = config.api_key or next(filter(None, map(os.environ.get, KEYS)), None)
     words: Any = {"api": config.api, "prompts": config.prompts}
-    return Target(config.url or "", model or "", key=key or None, **words)
+    return Target(config.url or "", model or "", key=key, **words)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from orcinus.bench import summary
-from orcinus.bench.formatting import plural
 from orcinus.bench.measure import gaps, prefix_hit_rate
 from orcinus.bench.ranking import METRICS, repeats_for
 from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.result import Result, Side
+from orcinus.errors import plural
 from orcinus.machine_load import crowded
 
 LONGEST_ERROR = 200  # characters quoted of a server's message

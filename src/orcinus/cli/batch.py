@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 
 from orcinus import interrupt
-from orcinus.cli.chat import KEYS
 from orcinus.cli.explicit_options import explicit_options, refuse
 from orcinus.cli.options import takes_engine, takes_some
 from orcinus.cli.progress import progress
@@ -21,6 +20,7 @@ from orcinus.config import EngineConfig
 from orcinus.distribution import needs
 from orcinus.errors import ConfigError, RequestError
 from orcinus.serve.config import ServerConfig
+from orcinus.server_address import KEYS
 
 if TYPE_CHECKING:
     import httpx

@@ -28,11 +28,11 @@ from orcinus.cli.terminal_text import harmless
 from orcinus.cli.word_wrap import WordWrap
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.errors import ConfigError, RequestError, RequestFailed, shown
+from orcinus.errors import ConfigError, RequestError, RequestFailed, plural, shown
+from orcinus.server_address import KEYS
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
 from orcinus.text.tools.tool_chat import ToolInvocation, joined_calls
 
-KEYS = ["ORCINUS_API_KEY", "OPENAI_API_KEY"]
 HELP = "[dim]/reset starts over · /system TEXT sets the system message · /exit or Ctrl-D leaves · Ctrl-C stops an answer[/]"
 TOOL_HELP = "[dim]/tools TEXT has the answer call a tool, /tool NAME TEXT this one[/]"
 NO_TOOLS = "there are no tools: start with --tools demo, or --tools FILE"
@@ -217,7 +217,7 @@ class Conversation:
             text = harmless(f"{call.name}({call.arguments})", self.console)
             self.console.print(Text.assemble(("call ", "dim"), (text, "yellow")), soft_wrap=True)
         rate = tokens / max(time.perf_counter() - start, 1e-9)
-        self.console.print(f"{'' if calls else chr(10)}[dim]{tokens} tokens, {rate:.0f} tokens/s[/]")
+        self.console.print(f"{'' if calls else chr(10)}[dim]{plural(tokens, 'token')}, {rate:.0f} tokens/s[/]")
         message: dict[str, Any] = {"role": "assistant", "content": answer}
         self.messages.append(message | ({"tool_calls": [call.message for call in calls]} if calls else {}))
         return calls

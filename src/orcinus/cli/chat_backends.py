@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from orcinus.cli.options import SAMPLING
 from orcinus.core.sampling_params import DefaultLength, SamplingParams
 from orcinus.distribution import needs
-from orcinus.errors import ConfigError, RequestError, one_line
+from orcinus.errors import RequestError, one_line
+from orcinus.server_address import authorization, server_url
 from orcinus.text.tools.tool_call import ToolCallDelta, ToolChoice
 
 Messages = list[dict[str, Any]]
@@ -71,9 +72,9 @@ class InProcess:
 
 
 class Server:
-    """A server at a URL. Raises `RequestError` if no server answers.
+    """A server at a URL, which may end in `/v1`.
 
-    The URL may end in `/v1`.
+    Raises `RequestError` if no server answers, `ConfigError` for a wrong URL or key.
     """
 
     def __init__(
@@ -82,12 +83,8 @@ class Server:
         with needs("--url", "serve"):
             import httpx
             import httpx_sse  # noqa: F401  (needed when it streams; checked now)
-        base = url.rstrip("/").removesuffix("/v1") + "/v1/"
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        try:
-            self.http = httpx.Client(base_url=base, headers=headers, timeout=httpx.Timeout(600, connect=10))
-        except (httpx.InvalidURL, ValueError):
-            raise ConfigError(f"{url} is not a URL: give one like http://127.0.0.1:8000") from None
+        headers, timeout = authorization(key), httpx.Timeout(600, connect=10)
+        self.http = httpx.Client(base_url=server_url(url) + "/v1/", headers=headers, timeout=timeout)
         self.fields, self.tools = _body_fields(params), tools
         self.names_length = not isinstance(params.max_tokens, DefaultLength)
         try:
@@ -161,8 +158,6 @@ class Server:
 
         try:
             response = call()
-        except httpx.UnsupportedProtocol:
-            raise RequestError(f"{self.http.base_url} is no URL of a server: give one like http://127.0.0.1:8000") from None
         except httpx.HTTPError as error:
             raise RequestError(f"no answer from {self.http.base_url}: {one_line(error)}") from None
         if response.is_error:
@@ -195,7 +190,7 @@ def _refusal(response: Any) -> RequestError:
     except (ValueError, KeyError, TypeError, AttributeError):
         return RequestError(f"the server answers {response.status_code} {response.reason_phrase}")
     if response.status_code == 401:
-        return RequestError("the server wants another key: give --api-key, or set ORCINUS_API_KEY")
+        return RequestError("the server does not accept this key, or wants one: give --api-key, or set ORCINUS_API_KEY")
     kind = _TooLong if code == "context_length_exceeded" else RequestError
     return kind(f"the server answers {response.status_code}: {message}")
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from orcinus.distribution import needs
 from orcinus.errors import ConfigError
+from orcinus.server_address import KEYS
 
 if TYPE_CHECKING:
     from orcinus.conformance.checklist import CheckResult
@@ -26,7 +27,7 @@ def conformance(
     url: Annotated[
         str, typer.Option("--url", "-u", help="Address of the server, with or without /v1.")
     ] = "http://127.0.0.1:8000",
-    api_key: Annotated[str | None, typer.Option("--api-key", envvar="OPENAI_API_KEY", help="The server's API key.")] = None,
+    api_key: Annotated[str | None, typer.Option("--api-key", envvar=KEYS, help="The server's API key.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Model to ask. Default: the first that is listed.")] = None,
     only: Annotated[
         str, typer.Option("--only", "-k", metavar="PATTERN", help="Only checks whose name matches this regular expression.")
@@ -66,6 +67,8 @@ def _reach(url: str, api_key: str | None, model: str | None) -> ServerUnderTest:
 
     try:
         return ServerUnderTest(url, api_key, model)
+    except ConfigError:
+        raise
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConfigError(f"cannot reach {url}: {error}") from None
     except (Failed, ValueError, KeyError, TypeError) as error:

@@ -13,7 +13,6 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from orcinus.bench.formatting import plural
 from orcinus.bench.runner import turns
 from orcinus.cli import demo_view as view
 from orcinus.cli.demo_comparison import comparison
@@ -25,7 +24,7 @@ from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.config import EngineConfig
 from orcinus.core.component_spec import make_policy
 from orcinus.core.sampling_params import SamplingParams
-from orcinus.errors import RequestFailed
+from orcinus.errors import RequestFailed, plural
 from orcinus.observe.slots import SlotObserver
 
 SHIPPED = Path(__file__).parent / "demo_prompts"  # files of prompts, by name

@@ -10,9 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from orcinus.bench.formatting import plural
 from orcinus.cli.demo_run import Run
 from orcinus.config import Resolved
+from orcinus.errors import plural
 from orcinus.observe.slots import Cell, Phase
 
 SIDE_BY_SIDE = 120  # terminals at least this wide show two policies side by side
@@ -59,7 +59,7 @@ def panel(run: Run, width: int, runs: Sequence[Run]) -> RenderableType:
     per_column = _iterations_per_column(runs, inner - len(LABEL))
     lines: list[RenderableType] = [*_chart(run, per_column), Text()]
     lines += [_text_line(run, index, inner) for index in range(len(run.prompts))]
-    scale = f"{len(run.slots.columns)} iterations" + (f", {per_column} per column" if per_column > 1 else "")
+    scale = plural(len(run.slots.columns), "iteration") + (f", {per_column} per column" if per_column > 1 else "")
     return Panel(Group(*lines), title=f"{run.policy}: {scale}", title_align="left", box=box.ASCII2, width=width)
 
 

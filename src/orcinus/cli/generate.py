@@ -17,7 +17,7 @@ from orcinus.cli.terminal_text import harmless
 from orcinus.config import EngineConfig
 from orcinus.core.sampling_params import SamplingParams
 from orcinus.core.structured_outputs import StructuredOutputs
-from orcinus.errors import RequestFailed
+from orcinus.errors import RequestFailed, plural
 
 
 @takes_answer_form()
@@ -87,7 +87,7 @@ def _print_text(llm: Any, texts: list[str], prompts: list[Any], params: Sampling
         if piece.error:
             errors.append(piece.error)
     if errors:
-        raise RequestFailed(f"{len(errors)} of {len(prompts)} requests failed: {errors[0]}")
+        raise RequestFailed(f"{len(errors)} of {plural(len(prompts), 'request')} failed: {errors[0]}")
 
 
 def _in_order(pieces: Iterator[Any], count: int) -> Iterator[tuple[int, Any]]:

@@ -14,6 +14,7 @@ import orcinus
 from orcinus.cli.options import takes_engine
 from orcinus.cli.plan import memory_rows
 from orcinus.config import EngineConfig
+from orcinus.errors import plural
 from orcinus.threads import bound_cpus, engine_threads, num_cores
 
 MIB = 2**20
@@ -66,7 +67,9 @@ def _threads(number: int) -> str:
     shared = (
         "torch and Numba share one OpenMP pool" if layer == "omp" else f"Numba has a pool of its own ({layer}): {NO_OPENMP}"
     )
-    where = f"bound to CPUs {', '.join(map(str, bound))}" if bound else f"{num_cores()} cores to use, not bound to CPUs"
+    where = (
+        f"bound to CPUs {', '.join(map(str, bound))}" if bound else f"{plural(num_cores(), 'core')} to use, not bound to CPUs"
+    )
     return f"{number}; {where}; {shared}"
 
 
@@ -95,7 +98,7 @@ def _engine(config: EngineConfig, resolved: Any) -> list[tuple[str, str]]:
         *([("deterministic", "the same bits in any batch")] if resolved.deterministic else []),
         ("policy, order, K/V", f"{config.policy}, {resolved.order}, {resolved.kv}"),
         ("drafts", resolved.speculative),
-        ("batch", f"at most {limits.max_batch_size} requests and {limits.max_batch_tokens} tokens"),
+        ("batch", f"at most {plural(limits.max_batch_size, 'request')} and {plural(limits.max_batch_tokens, 'token')}"),
         ("  because", resolved.tokens_reason),
-        ("model length", f"{limits.max_model_len} tokens"),
+        ("model length", plural(limits.max_model_len, "token")),
     ]

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from orcinus.cli.options import takes_engine
 from orcinus.config import EngineConfig
+from orcinus.errors import plural
 
 LENGTHS = (512, 2048, 8192)  # tokens; the model's own length is added
 MIB = 2**20
@@ -194,9 +195,10 @@ def _adapters(plan: Any) -> str:
 def memory_rows(plan: Any) -> list[tuple[str, str]]:
     """The use of the memory: names, sizes, and explanations."""
     resolved, memory, limits = plan.resolved, plan.memory, plan.resolved.limits
-    batch = f"at most {limits.max_batch_tokens} tokens and {limits.max_batch_size} requests"
+    batch = f"at most {plural(limits.max_batch_tokens, 'token')} and {plural(limits.max_batch_size, 'request')}"
     blocks = (
-        f"{resolved.num_blocks} blocks of {resolved.block_size} = {resolved.kv_tokens} tokens of {plan.kv_token_bytes} bytes"
+        f"{plural(resolved.num_blocks, 'block')} of {resolved.block_size} = {plural(resolved.kv_tokens, 'token')} of "
+        f"{plan.kv_token_bytes} bytes"
         f" in {resolved.kv_cache_dtype}"
     )
     work = "measured" if memory.measured else "estimated"
@@ -206,7 +208,7 @@ def memory_rows(plan: Any) -> list[tuple[str, str]]:
         ("working memory", f"{_mib(memory.working)}, {work} for an iteration of {batch}"),
         ("keys and values", f"{_mib(memory.kv)} = {blocks}"),
         ("  because", resolved.kv_reason),
-        ("  enough for", f"{plan.sequences(limits.max_model_len)} requests of the full model length at once"),
+        ("  enough for", f"{plural(plan.sequences(limits.max_model_len), 'request')} of the full model length at once"),
         ("left", _mib(memory.left)),
     ]
 
@@ -231,7 +233,7 @@ def _at_once(plan: Any) -> list[tuple[str, str]]:
     """
     most = plan.resolved.limits.max_batch_size
     return [
-        (f"of {length} tokens", f"{count}" + (f" (the batch takes {most})" if count > most else ""))
+        (f"of {plural(length, 'token')}", f"{count}" + (f" (the batch takes {most})" if count > most else ""))
         for length, count in _sequences(plan)
     ]
 
@@ -239,7 +241,7 @@ def _at_once(plan: Any) -> list[tuple[str, str]]:
 def _speed(speeds: Any) -> list[tuple[str, str]]:
     rows = []
     for speed in speeds.decode:
-        name = f"{speed.requests} request{'' if speed.requests == 1 else 's'}"
+        name = plural(speed.requests, "request")
         rate = f"{speed.weights_bytes_per_s / 1e9:.1f} GB/s of weights"
         rows.append((name, f"{speed.tokens_per_s:,.1f} tokens/s in {speed.iterations_per_s:,.1f} iterations/s; {rate}"))
     measured = f"reads {speeds.kv_bytes_per_s / 1e9:.1f} GB/s of keys and values, {speeds.context} tokens for each request"

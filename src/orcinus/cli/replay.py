@@ -15,7 +15,7 @@ def replay(record: Annotated[Path, typer.Argument(help="File written with --reco
     The real scheduler runs on the recorded arrivals, times and tokens; no model runs. Reports the line of the first decision
     that differs from the record, if any.
     """
-    from orcinus.bench.formatting import plural
+    from orcinus.errors import plural
     from orcinus.observe.recorder import read_lines
     from orcinus.observe.replay import replay as run
 

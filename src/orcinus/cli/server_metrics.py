@@ -11,6 +11,7 @@ from typing import Any
 
 from orcinus.distribution import needs
 from orcinus.errors import ConfigError, EngineError, one_line
+from orcinus.server_address import authorization, server_url
 
 ENGINE_UP = "orcinus_engine_up"
 Labels = frozenset[tuple[str, str]]
@@ -104,14 +105,8 @@ class ServerMetrics:
         with needs("orcinus top", "serve"):
             import httpx
             from prometheus_client.parser import text_string_to_metric_families
-        self.url, self._parse = url.rstrip("/").removesuffix("/v1"), text_string_to_metric_families
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        try:
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=5)
-        except (httpx.InvalidURL, ValueError, UnicodeError):
-            raise ConfigError(f"{url} is not a URL: give one like http://127.0.0.1:8000") from None
-        if self._http.base_url.scheme not in ("http", "https") or not self._http.base_url.host:
-            raise ConfigError(f"{url} is not a URL: give one like http://127.0.0.1:8000")
+        self.url, self._parse = server_url(url), text_string_to_metric_families
+        self._http = httpx.Client(base_url=self.url, headers=authorization(key), timeout=5)
         self._error = httpx.HTTPError
 
     def scrape(self) -> Scrape:

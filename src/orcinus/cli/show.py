@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, plural
 
 MOST_RECORDS = 4
 
@@ -51,8 +51,8 @@ def _check(path: Path, *, alone: bool) -> str:
         raise ConfigError(f"{path} is a result of orcinus bench, which holds several sides already: show it alone")
     if whole:
         result = read_result(path)
-        return f"{len(result.sides)} sides of orcinus bench {result.kind}"
+        return f"{plural(len(result.sides), 'side')} of orcinus bench {result.kind}"
     iterations = sum(isinstance(line, dict) and line.get("kind") == "return" for line in read_lines(path, maybe_cut=True))
     if not iterations:
         raise ConfigError(f"{path} holds no iteration that has returned: there is nothing to show")
-    return f"{iterations} iterations"
+    return plural(iterations, "iteration")

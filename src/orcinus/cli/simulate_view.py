@@ -11,6 +11,7 @@ from rich.table import Table
 
 from orcinus.cli.tidy import column
 from orcinus.cost.provenance import format_provenance
+from orcinus.errors import plural
 from orcinus.observe.interval import median_interval
 from orcinus.sim.outcome import Setup, SimulationOutcome
 from orcinus.sim.record import COLUMNS, metric_of, outcome_record, unit_of
@@ -36,7 +37,7 @@ def heading(setup: Setup, stats: Statistics) -> str:
     """The cluster and the requests, before anything runs."""
     config, machine = setup.config, setup.machine
     devices = f"{config.replicas * machine.devices} x {machine.device}"
-    layout = f"{machine.layout}, {config.replicas} replica{'' if config.replicas == 1 else 's'}"
+    layout = f"{machine.layout}, {plural(config.replicas, 'replica')}"
     weights = "" if machine.weights is None else f"weights {machine.weights / GIB:.1f} GiB of each device; "
     rate = (
         "all at once or in a closed loop"
@@ -47,7 +48,7 @@ def heading(setup: Setup, stats: Statistics) -> str:
         (
             f"[bold]{machine.model}[/] on {devices} ({layout}), {machine.software}",
             f"{weights}K/V memory {machine.kv_tokens} tokens a replica",
-            f"{stats.requests} requests, {rate}",
+            f"{plural(stats.requests, 'request')}, {rate}",
             f"prompt {_lengths(stats.prompt)}; output {_lengths(stats.output)}",
         )
     )

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from orcinus.conformance.verdict import Failed, Skip, expect, expect_equal
+from orcinus.server_address import authorization, server_url
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HI = [{"role": "user", "content": "Hi"}]
@@ -50,13 +51,13 @@ class NamedEvent:
 class ServerUnderTest:
     """The server at an address.
 
-    Raises `httpx.HTTPError` or `Failed` if it does not list its models.
+    Raises `ConfigError` for a wrong URL or key, `httpx.HTTPError` or `Failed` if it does not list its models.
     """
 
     def __init__(self, url: str, api_key: str | None = None, model: str | None = None, timeout: float = 60.0) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1").rstrip("/")
+        self.url = server_url(url)
         self.api_key = api_key
-        self.auth = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.auth = authorization(api_key)
         # Not by way of a proxy from the environment: it would answer some of the broken requests itself.
         self.http = httpx.Client(base_url=self.url, headers=self.auth, timeout=timeout, trust_env=False)
         try:

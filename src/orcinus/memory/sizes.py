@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orcinus.config import EngineConfig
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, plural
 from orcinus.memory.budget import MIB, mib
 
 SHARE = (
@@ -168,7 +168,7 @@ def _tokens(config: EngineConfig, space: Space, model_len: int, full: int, budge
     if config.max_batch_tokens is not None:
         return config.max_batch_tokens, "max_batch_tokens was asked for"
     requests = config.max_batch_size
-    ceilings = [(requests * model_len, f"what {requests} requests of {model_len} tokens can need")]
+    ceilings = [(requests * model_len, f"what {plural(requests, 'request')} of {plural(model_len, 'token')} can need")]
     if space.on_gpu:
         busy = f"{GPU_TOKENS} keep a GPU busy: more would only take memory from keys and values"
         ceilings += [(full, "what the K/V memory holds"), (GPU_TOKENS, busy)]
@@ -197,7 +197,7 @@ def _num_blocks(config: EngineConfig, space: Space, model_len: int, free: int) -
     wanted = config.max_batch_size * -(-model_len // config.block_size)
     room = max(0, int(free * SHARE) // space.block_bytes)
     if wanted <= room:
-        return wanted, f"room for {config.max_batch_size} requests of {model_len} tokens"
+        return wanted, f"room for {plural(config.max_batch_size, 'request')} of {plural(model_len, 'token')}"
     if room < (least := _least_blocks(config, model_len)):
         return least, _least_reason(config)
     full = f"a full batch would need {mib(wanted * space.block_bytes)} MiB"

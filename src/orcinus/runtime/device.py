@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, plural
 from orcinus.threads import engine_threads
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,7 +81,7 @@ def machine_of(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     name = _cpu_info("model name").partition(":")[2].strip() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} of them used"
+    return f"{name}, {plural(os.cpu_count() or 1, 'core')}, {torch.get_num_threads()} of them used"
 
 
 def _cpu_flags() -> frozenset[str]:

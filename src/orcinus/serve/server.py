@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import uvicorn
 
-from orcinus.errors import ConfigError, OrcinusError
+from orcinus.errors import ConfigError, OrcinusError, plural
 from orcinus.serve.access_log import AccessLog
 from orcinus.serve.app import make_app
 from orcinus.serve.config import ServerConfig
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
         self.told_to_leave = sig
         if inside:
             limit = f"{service.config.drain:g} s; a second signal cuts them off"
-            _say(f"draining: {inside} answers have {limit}")
+            _say(f"draining: {plural(inside, 'answer')} may take {limit}")
         if self._leaving is None:
             notify(STOPPING=1)
             self._leave(self._refuse_after_delay(), service.config.drain_delay + service.config.drain)
@@ -127,7 +127,7 @@ class _Server(uvicorn.Server):
         """Accept no more connections: another process does. Answers, and requests on connections that are open, go on."""
         for server in self.servers:
             server.close()
-        left = f"{self.service.admission.answers} answers have {self.service.config.drain:g} s"
+        left = f"{plural(self.service.admission.answers, 'answer')} may take {self.service.config.drain:g} s"
         _say(f"process {pid} serves in place of this one; {left}")
         if self._leaving is None:
             self._leave(self._serve_open_connections(), self.service.config.drain)
@@ -245,7 +245,7 @@ async def _serve(
             raise ConfigError(f"the engine died: {replicas.dead}")
         if server.cut_off:
             when = "at the second signal" if server.force_exit else f"after {asked.drain:g} s"
-            raise ConfigError(f"stopped {when}: {server.cut_off} answers were cut off")
+            raise ConfigError(f"stopped {when}: {plural(server.cut_off, 'answer')} cut off")
     finally:
         await replicas.close()
 
@@ -274,7 +274,7 @@ def _tell_of_death(replicas: ReplicaSet, death: Death) -> None:
     if replicas.dead is not None:
         return
     count = len(death.requests)
-    requests = f"{count} request{'s' * (count != 1)}"
+    requests = plural(count, "request")
     name = f"replica {death.replica}" if len(replicas.engines) > 1 else "the engine"
     if death.delay is None:
         left = f"{len(replicas.serving)} of {len(replicas.engines)}"

@@ -25,7 +25,7 @@ def test_addresses(url: str, host: str, port: int, line: str) -> None:
     target = Target(url)
     assert (target.host, target.port) == (host, port)
     head = target.head("POST", target.path).decode()
-    assert head.startswith(f"POST {line} HTTP/1.1\r\nhost: {url.split('/')[2]}\r\n")
+    assert head.startswith(f"POST {line} HTTP/1.1\r\nHost: {url.split('/')[2]}\r\n")
     assert (target.tls is not None) == url.startswith("https")
 
 
@@ -40,9 +40,9 @@ def test_what_is_no_address(url: str) -> None:
 
 def test_keys_are_sent_and_never_shown() -> None:
     target = Target("http://x", key="secret")
-    assert b"\r\nauthorization: Bearer secret\r\n" in target.head("GET", "/v1/models")
+    assert b"\r\nAuthorization: Bearer secret\r\n" in target.head("GET", "/v1/models")
     assert "secret" not in repr(target)
-    assert b"authorization" not in Target("http://x").head("GET", "/v1/models")
+    assert b"Authorization" not in Target("http://x").head("GET", "/v1/models")
     with pytest.raises(ConfigError, match="no header may have"):
         Target("http://x", key="a\r\nb: c")
 

@@ -9,9 +9,9 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from orcinus.errors import ConfigError
+from orcinus.server_address import PORTS, authorization, server_url
 
 PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
-PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +37,13 @@ class Target:
             raise ConfigError(f"prompts are ids or text, not {self.prompts!r}")
         if self.api == "chat" and self.prompts == "ids":
             raise ConfigError("chats take no token ids: ask for prompts of text, or for completions")
-        place = self.place
-        more = place.query or place.fragment or place.username is not None
-        if place.scheme not in PORTS or not place.hostname or more or not _plain(self.url) or " " in self.url:
-            raise ConfigError(f"{self.url!r} is no URL of a server: give one like http://127.0.0.1:8000")
-        if self.key is not None and not _plain(self.key):
-            raise ConfigError("the API key has characters that no header may have")
+        server_url(self.url)
+        authorization(self.key)
 
     @property
     def place(self) -> SplitResult:
-        """The parts of the URL. Raises `ConfigError` if it is invalid."""
-        try:
-            found = urlsplit(self.url)
-            _ = found.port
-        except ValueError:
-            raise ConfigError(f"{self.url!r} is no URL of a server: give one like http://127.0.0.1:8000") from None
-        return found
+        """The parts of the URL, without `/v1`."""
+        return urlsplit(server_url(self.url))
 
     @property
     def host(self) -> str:
@@ -81,16 +72,10 @@ class Target:
 
     def head(self, method: str, path: str) -> bytes:
         """The head of a request. `path` begins with /v1."""
-        base = self.place.path.rstrip("/").removesuffix("/v1").rstrip("/")
-        lines = [f"{method} {base}{path} HTTP/1.1", f"host: {self.place.netloc}", "accept: */*", "user-agent: orcinus-bench"]
-        if self.key:
-            lines.append(f"authorization: Bearer {self.key}")
+        place = self.place
+        fields = {"Host": place.netloc, "Accept": "*/*", "User-Agent": "orcinus-bench", **authorization(self.key)}
+        lines = [f"{method} {place.path}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         return "".join(f"{line}\r\n" for line in lines).encode()
-
-
-def _plain(text: str) -> bool:
-    """Whether a text may stand in a header."""
-    return text.isascii() and text.isprintable()
 
 
 def with_body(head: bytes, body: bytes) -> bytes:

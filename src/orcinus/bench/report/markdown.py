@@ -11,6 +11,7 @@ from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.tables import spell_ratio
 from orcinus.bench.result import Result
 from orcinus.bench.validity import Doubt, cautions, doubts
+from orcinus.errors import plural
 
 RATIO = "output_throughput"
 COLUMNS = (
@@ -71,7 +72,7 @@ def _origin(result: Result) -> str:
     machine = result.machine
     parts = [
         result.when[:10],
-        ", ".join([machine.processor, f"{machine.cores} cores", *machine.gpus]),
+        ", ".join([machine.processor, plural(machine.cores, "core"), *machine.gpus]),
         f"commit {result.commit}" if result.commit else "no commit",
     ]
     return f"{'; '.join(_plain(part) for part in parts)}; {_code(shlex.join(result.command))}"

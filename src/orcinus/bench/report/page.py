@@ -21,7 +21,7 @@ from orcinus.bench.report.pictures import Picture, draw_pictures
 from orcinus.bench.result import Host, Result
 from orcinus.bench.summary import rate_of
 from orcinus.bench.validity import cautions, checked, doubts
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, plural
 
 KINDS = {
     "offline": "Engines in one process",
@@ -140,7 +140,13 @@ def _facts(result: Result) -> list[tuple[str, str]]:
 
 def _machine(machine: Host) -> str:
     return ", ".join(
-        [machine.processor, f"{machine.cores} cores", f"{machine.memory_mib / 1024:.1f} GiB", *machine.gpus, machine.system]
+        [
+            machine.processor,
+            plural(machine.cores, "core"),
+            f"{machine.memory_mib / 1024:.1f} GiB",
+            *machine.gpus,
+            machine.system,
+        ]
     )
 
 

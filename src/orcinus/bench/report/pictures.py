@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orcinus.bench.formatting import digits, plural
+from orcinus.bench.formatting import digits
 from orcinus.bench.measure import gaps, latencies
 from orcinus.bench.record import Repeat, RequestOutcome
 from orcinus.bench.report.curves import PANELS, curves
@@ -15,6 +15,7 @@ from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.report.window import window
 from orcinus.bench.result import Result
 from orcinus.bench.summary import rate_of
+from orcinus.errors import plural
 from orcinus.plots.distributions import DistributionPanel, draw_distributions
 from orcinus.plots.gaps import draw_gaps
 from orcinus.plots.iterations import draw_composition, draw_timeline, linear_up_to

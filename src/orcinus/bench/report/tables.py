@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orcinus.bench.formatting import NOTHING, count, digits, plural, unit_of
+from orcinus.bench.formatting import NOTHING, count, digits, unit_of
 from orcinus.bench.measure import metrics
 from orcinus.bench.record import RequestOutcome
 from orcinus.bench.report.numbers import SideNumbers
 from orcinus.bench.result import Result
 from orcinus.bench.validity import not_served
+from orcinus.errors import plural
 from orcinus.observe.interval import Interval
 
 MARKS = {"better": "▲ better", "worse": "▼ worse", "unclear": "≈ unclear", "": ""}

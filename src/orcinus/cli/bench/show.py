@@ -12,6 +12,7 @@ from orcinus.bench.summary import counted, same_outputs
 from orcinus.bench.validity import Doubt, cached_shares, cautions, doubts
 from orcinus.cli.bench.view import print_sides
 from orcinus.cli.bench.view_rates import print_rates
+from orcinus.errors import plural
 from orcinus.observe.interval import median_interval
 
 WIDTH = 170  # width of a pipe, which has none of its own
@@ -46,9 +47,10 @@ def print_doubt(console: Console, mark: str, doubt: Doubt) -> None:
 def heading(result: Result) -> str:
     """What was measured, and where."""
     work, machine = result.work, result.machine
-    where = ", ".join([machine.processor, f"{machine.cores} core{'' if machine.cores == 1 else 's'}", *machine.gpus])
+    where = ", ".join([machine.processor, plural(machine.cores, "core"), *machine.gpus])
     tokens = f"{work.prompt_tokens} prompt and {work.output_tokens} output tokens"
-    return f"[bold]{escape(work.model)}[/] on {escape(where)}\n{work.requests} requests, {escape(work.workload)}: {tokens}"
+    requests = plural(work.requests, "request")
+    return f"[bold]{escape(work.model)}[/] on {escape(where)}\n{requests}, {escape(work.workload)}: {tokens}"
 
 
 def _notes(result: Result, brief: bool) -> list[str]:
