@@ -113,9 +113,7 @@ def test_the_likeliest_token_is_the_first_of_the_largest(size: int, dtype: torch
         dtype
     )
     rows[2, : size // 2] = -0.0  # equal to 0, so the first wins
-    tokens, finite = argmax(rows)
-    assert tokens.tolist() == [int((row == row.max()).nonzero()[0, 0]) for row in rows.float()]
-    assert finite.all()
+    assert argmax(rows) == [int((row == row.max()).nonzero()[0, 0]) for row in rows.float()]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -124,6 +122,4 @@ def test_rows_that_are_not_finite_are_found(place: int, dtype: torch.dtype) -> N
     logits = torch.zeros(6, 2 * BLOCK + 1, dtype=dtype)
     for row, poison in enumerate((torch.nan, -torch.nan, torch.inf, -torch.inf, torch.finfo(dtype).max)):
         logits[row, place] = poison
-    tokens, finite = argmax(logits)
-    assert finite.tolist() == [False] * 4 + [True] * 2
-    assert tokens[4:].tolist() == [place, 0]
+    assert argmax(logits) == [-1] * 4 + [place, 0]

@@ -214,12 +214,12 @@ def test_other_threads_run_while_layers_compute(checkpoint: Made) -> None:
     assert model.fused_layers is not None
     with torch.inference_mode():
         assert model.embed is not None
-        x, angles = model.embed(batches[0].tokens), [angles(batches[0].positions) for angles in model.angles]
-        model.fused_layers(batches, kv, x, angles, len(model.stage))  # it is compiled
+        x = model.embed(batches[0].tokens)
+        model.fused_layers.run(batches, kv, x, len(model.stage))  # it is compiled
         thread = Thread(target=look)
         thread.start()
         began = time.perf_counter()
-        model.fused_layers(batches, kv, x, angles, len(model.stage))
+        model.fused_layers.run(batches, kv, x, len(model.stage))
         ended = time.perf_counter()
     done.set()
     thread.join()

@@ -93,7 +93,7 @@ class Inputs:
         firsts = self.packer.fill(memory.arrays, columns, shape, before.place if before is not None else None)
         there = memory.tensors if into is None else None
         if there is None:
-            there = Layout.over(self.link.up(memory.words, into), shape)
+            there = Layout.to_read(self.link.up(memory.words, into), shape)
             if self.link.is_cpu and into is None:
                 memory.tensors, self._memory = there, memory
         packed = PackedBatch.of(there, shape, adapter_segments(columns, firsts))

@@ -54,7 +54,9 @@ class OperatorTimers:
         for owner, name, kind in self._targets:
             own, function = name in vars(owner), getattr(owner, name)
             self._before.append((owner, name, own, function))
-            timed = self.timed_stages(function) if isinstance(function, FusedLayers) else self.timed(function, kind)
+            timed = self.timed(function, kind)
+            if isinstance(owner, FusedLayers) and function == owner.run:
+                timed = self.timed_stages(owner)
             setattr(owner, name, timed)
         return self
 
@@ -83,7 +85,7 @@ class OperatorTimers:
 
     def timed_stages(self, layers: FusedLayers) -> Callable[..., Any]:
         """Fused layers, whose time counts for the operators that they are made of."""
-        whole = self.timed(layers, OperatorKind.BETWEEN)
+        whole = self.timed(layers.run, OperatorKind.BETWEEN)
 
         def call(*arguments: Any) -> Any:
             run = layers.layers[: arguments[-1]]
@@ -124,7 +126,8 @@ def _of_model(model: Decoder) -> Iterator[Target]:
         if table is not None:
             yield table, "forward", OperatorKind.EMBEDDING
     if model.fused_layers is not None:
-        yield model, "fused_layers", OperatorKind.BETWEEN
+        yield model.fused_layers, "run", OperatorKind.BETWEEN
+        yield model.fused_layers, "normalized", OperatorKind.NORMS
     for layer in model.layers.values():
         assert isinstance(layer, Layer)
         for norm in layer.norms():

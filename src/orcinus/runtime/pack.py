@@ -26,6 +26,7 @@ from torch import Tensor
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.executor_state import RequestState
 from orcinus.runtime.batch_columns import BatchColumns
+from orcinus.runtime.cpu_kernels.batch_rows import write_rows
 from orcinus.runtime.lora.product import Segment, segments
 
 Words = NDArray[np.int32]
@@ -108,8 +109,7 @@ def _begins(sizes: Sequence[int]) -> list[int]:
     return list(itertools.accumulate((-(-size // 4) * 4 for size in sizes), initial=0))
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The parts of `Shape.words` numbers, as views.
 
     They are numpy's when filled, torch's when read.
@@ -138,6 +138,13 @@ class Layout:
         parts[11] = parts[11].reshape(shape.groups, shape.chunks, shape.blocks)
         return cls(*parts)
 
+    @classmethod
+    def to_read(cls, words: Tensor, shape: Shape) -> Layout:
+        """The same of a tensor, with a tensor for each group."""
+        at = cls.over(words, shape)
+        tables = at.decode_tables.unbind(), at.chunk_tables.unbind()
+        return at._replace(slot_blocks=at.slot_blocks.unbind(), decode_tables=tables[0], chunk_tables=tables[1])
+
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
@@ -160,7 +167,7 @@ class PackedBatch:
     @classmethod
     def over(cls, words: Tensor, shape: Shape) -> tuple[PackedBatch, ...]:
         """`of` the numbers in `words`."""
-        return cls.of(Layout.over(words, shape), shape)
+        return cls.of(Layout.to_read(words, shape), shape)
 
     @classmethod
     def of(cls, at: Layout, shape: Shape, adapters: tuple[Segment, ...] = ()) -> tuple[PackedBatch, ...]:
@@ -258,91 +265,25 @@ class Packer:
         """Write a batch into the arrays of `at`; return the first row of every chunk.
 
         The first rows are in the order of the batch. `source` gives the place of the token of a chunk that follows another
-        batch.
+        batch. The keys of all rows are written before any row attends to them, so each draft is one more decode.
         """
-        tables, counts, long = self._tables.rows(columns), columns.counts, columns.long
-        order: Sequence[int] = range(len(counts))
+        tables, long = self._tables.rows(columns), columns.long
+        order: Sequence[int] = range(len(long))
         if columns.adapted:
             order = sorted(order, key=lambda number: columns.requests[number].adapter)
-        decodes = [number for number in order if not long[number]]
-        firsts = [0] * len(counts)
-        row = 0
-        for number in decodes:
-            firsts[number] = row
-            row += counts[number]
-        self._decodes(at, columns, decodes, tables, shape, source)
-        row, chunks = shape.decodes, [number for number in order if long[number]]
-        for place, number in enumerate(chunks):
-            firsts[number] = row
-            self._chunk(at, columns.chunks[number], tables[number], row, place, shape.decodes)
-            row += counts[number]
-        at.chunk_firsts[len(chunks) :] = row - shape.decodes
-        _pad(at, slice(row, shape.rows))
-        wanted: list[int] = []
-        for first, count, drafts in zip(firsts, counts, columns.drafts, strict=True):
-            if drafts == 0:
-                wanted.append(first + count - 1)
-            elif drafts is not None:
-                wanted.extend(range(first + count - 1 - drafts, first + count))
-        at.sample_rows[: len(wanted)] = wanted
-        at.sample_rows[len(wanted) :] = 0
-        return firsts
-
-    def _decodes(
-        self,
-        at: Layout,
-        columns: BatchColumns,
-        numbers: list[int],
-        tables: list[int],
-        shape: Shape,
-        source: Callable[[Chunk], int] | None,
-    ) -> None:
-        """Fill the decodes, which are the chunks of these numbers; each draft is one more decode.
-
-        The keys of all rows are written before any row attends to them. `tables` has each chunk's row of block tables.
-        """
-        owners = [number for number in numbers for _ in columns.tokens[number]]  # the chunk of each row
-        count = len(owners)
-        rows, places = slice(0, count), np.arange(count + 1)
-        positions = np.array([columns.starts[number] for number in owners], np.int32)
-        if count > len(numbers):
-            positions += np.array([draft for number in numbers for draft in range(columns.counts[number])], np.int32)
-        at.tokens[rows] = list(itertools.chain.from_iterable([columns.tokens[number] for number in numbers]))
-        at.positions[rows] = positions
-        at.decode_ends[rows] = positions + 1
-        at.sources[:] = -1
-        follows = [columns.follows[number] for number in owners]
-        if follows.count(None) < count:
+        decodes = len(long) - sum(long)
+        if 0 < decodes < len(long):
+            order = sorted(order, key=long.__getitem__)  # stable
+        drafts = [-1 if drafts is None else drafts for drafts in columns.drafts]
+        chunks = np.array((columns.starts, columns.counts, drafts, tables, order), np.int32).reshape(5, -1)
+        ids = np.array([*itertools.chain.from_iterable(columns.tokens)], np.int32)
+        firsts: list[int] = write_rows(chunks, decodes, ids, self._tables.array, self.block_size, (*at,)).tolist()
+        if any(follow is not None for follow in columns.follows):
             assert source is not None, "a chunk follows a batch, and it is unknown where its token is"
-            at.sources[rows] = [-1 if columns.follows[number] is None else source(columns.chunks[number]) for number in owners]
-        known = self._tables.array[:, :, : shape.blocks]
-        at.decode_tables[:, rows, : known.shape[2]] = known[:, [tables[number] for number in owners]]
-        blocks, offsets = np.divmod(positions, self.block_size)
-        at.slot_blocks[:, rows] = at.decode_tables[:, places[:-1], blocks]
-        at.slot_offsets[rows] = offsets
-        at.decode_firsts[: count + 1] = places
-        at.decode_firsts[count + 1 :] = count
-        _pad(at, slice(count, shape.decodes))
-
-    def _chunk(self, at: Layout, chunk: Chunk, table: int, row: int, place: int, decodes: int) -> None:
-        rows, positions = slice(row, row + len(chunk.tokens)), np.arange(chunk.start, chunk.end, dtype=np.int32)
-        at.tokens[rows] = chunk.tokens
-        at.positions[rows] = positions
-        at.slot_offsets[rows] = positions % self.block_size
-        at.chunk_firsts[place] = row - decodes
-        at.chunk_ends[place] = chunk.end
-        known = self._tables.array[:, table, : at.chunk_tables.shape[2]]
-        at.slot_blocks[:, rows] = known[:, positions // self.block_size]
-        at.chunk_tables[:, place, : known.shape[1]] = known
-
-
-def _pad(at: Layout, rows: slice) -> None:
-    """Fill rows with padding: token 0 at position 0, no slot."""
-    if rows.start == rows.stop:
-        return
-    for column in (at.tokens, at.positions, at.slot_offsets):
-        column[rows] = 0
-    at.slot_blocks[:, rows] = -1
+            for first, chunk in zip(firsts, columns.chunks, strict=True):
+                if chunk.follows is not None:
+                    at.sources[first] = source(chunk)
+        return firsts
 
 
 def adapter_segments(columns: BatchColumns, firsts: Sequence[int]) -> tuple[Segment, ...]:
@@ -362,4 +303,4 @@ def pack(batch: Batch, requests: Mapping[str, RequestState], block_size: int) ->
     shape = shape_of(columns)
     words = torch.empty(shape.words, dtype=torch.int32)
     firsts = Packer(block_size).fill(Layout.over(words.numpy(), shape), columns, shape)
-    return PackedBatch.of(Layout.over(words, shape), shape, adapter_segments(columns, firsts))
+    return PackedBatch.of(Layout.to_read(words, shape), shape, adapter_segments(columns, firsts))

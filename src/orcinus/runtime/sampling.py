@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,10 +77,11 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> Chosen:
     others = [place for place, row in enumerate(rows) if not row.request.unadjusted_greedy]
     if len(others) == len(rows) or logits.device.type != "cpu" or logits.dtype not in LOADED:
         return Chosen(sample(logits.float(), rows))
-    likeliest, finite = argmax(logits)
-    tokens: list[int] = likeliest.tolist()
+    tokens = argmax(logits)
     logprobs: dict[int, Logprobs] = {}
-    errors = {place: NOT_FINITE for place in np.flatnonzero(~finite).tolist() if place not in others}
+    errors: dict[int, Failure] = {}
+    if min(tokens) < 0:
+        errors = {place: NOT_FINITE for place, token in enumerate(tokens) if token < 0 and place not in others}
     if others:
         drawn = sample(logits[others].float(), [rows[place] for place in others])
         for place, token in zip(others, drawn.tokens, strict=True):

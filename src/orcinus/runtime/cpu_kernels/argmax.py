@@ -1,4 +1,4 @@
-"""The likeliest token of each row, and whether the row is finite, in one pass."""
+"""The likeliest token of each row that is finite, in one pass."""
 
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from orcinus.runtime.compiled import exact, external, keep_compiled
@@ -16,14 +15,12 @@ BLOCK = 512  # logits whose largest one is found before it is compared with the 
 LEAST, WITHOUT_SIGN, INFINITE = np.int32(-(2**31)), np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 
 
-def argmax(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Per row of `logits` `[S, vocab_size]`: the first of its largest ones, and whether all are finite.
-
-    The token of a row that is not finite means nothing.
-    """
-    tokens, finite = np.empty(len(logits), np.int64), np.empty(len(logits), np.bool_)
-    _argmax(array(logits), tokens, finite)
-    return tokens, finite
+def argmax(logits: Tensor) -> list[int]:
+    """Per row of `logits` `[S, vocab_size]` the first of its largest ones; -1 if not all are finite."""
+    tokens = np.empty(len(logits), np.int64)
+    _argmax(array(logits), tokens)
+    found: list[int] = tokens.tolist()
+    return found
 
 
 @exact(forceinline=True)
@@ -40,7 +37,7 @@ def _in_order(bits):
 
 @exact
 def _row_argmax(row):
-    """The first of the largest numbers `[size]`, and whether all are finite."""
+    """The first of the largest numbers `[size]`; -1 if not all are finite."""
     peak, place, largest = LEAST, 0, np.int32(0)
     for begin in range(0, len(row), BLOCK):
         block, top = row[begin : min(begin + BLOCK, len(row))], LEAST
@@ -52,16 +49,16 @@ def _row_argmax(row):
             peak, place = top, begin
     while place < len(row) - 1 and _in_order(_bits(row[place])) != peak:
         place += 1
-    return place, largest < INFINITE  # NaNs are larger
+    return place if largest < INFINITE else -1  # NaNs are larger
 
 
 row_argmax = external(_row_argmax)
 
 
 @exact(parallel=True)
-def _argmax(logits, tokens, finite):
+def _argmax(logits, tokens):
     for row in numba.prange(len(logits)):
-        tokens[row], finite[row] = row_argmax(logits[row])
+        tokens[row] = row_argmax(logits[row])
 
 
 _argmax = keep_compiled(_argmax)

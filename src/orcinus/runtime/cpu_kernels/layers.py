@@ -175,4 +175,25 @@ def run_layers(x, delta, workspace, turns, groups, threads, ticks, table, like):
         run_layer(x, delta, workspace, turn, *group, threads, ticks, *of_layer(like, table, layer, 2))
 
 
-now, run_layers = keep_compiled(now), keep_compiled(run_layers)
+@exact
+def enter_layers(ids, embedding, positions, tables, x, delta, turns):
+    """What layers of T rows begin with: vectors of the tokens in `x`, zeros in `delta`, both `[T, hidden_size]`, and angles.
+
+    `ids` `[T]` are rows of the embedding; without any, `x` stays as it is. The angles of `positions` `[T]` in the tables of
+    each rotary embedding go to `turns`.
+    """
+    for row in range(len(ids)):
+        for i in range(x.shape[1]):
+            x[row, i] = embedding[ids[row], i]
+    for row in range(len(delta)):
+        for i in range(delta.shape[1]):
+            delta[row, i] = 0
+    for rope in range(len(turns)):
+        for part in range(2):
+            table, out = tables[rope][part], turns[rope][part]
+            for row in range(len(out)):
+                for i in range(out.shape[1]):
+                    out[row, i] = table[positions[row], i]
+
+
+now, run_layers, enter_layers = keep_compiled(now), keep_compiled(run_layers), keep_compiled(enter_layers)

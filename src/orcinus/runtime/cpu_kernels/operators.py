@@ -20,7 +20,8 @@ NormArrays: TypeAlias = "tuple[int, NDArray[Any], NDArray[Any]]"  # as kernels t
 
 def rms_norm_arrays(weight: Tensor) -> NormArrays:
     """RMSNorm for kernels."""
-    return RMS, array(weight.data), array(weight.data)
+    numbers = array(weight.data)
+    return RMS, numbers, numbers
 
 
 def layer_norm_arrays(size: int, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> NormArrays:

@@ -104,37 +104,62 @@ class Decoder(DecoderWeights):
         layers: list[Layer] = [*self.layers.values()]  # type: ignore[list-item]
         if can_fuse(self.spec, layers, self.place.mesh.tp):
             rotary = [self.spec.rotary[at] for at in self.stage]
-            self.fused_layers = FusedLayers(self.spec, layers, self.kv_groups, rotary, self.dtype)
+            plain = self.positions is None and self.spec.embedding_multiplier == 1
+            ends = self.embed if plain else None, self.norm
+            self.fused_layers = FusedLayers(self.spec, layers, self.kv_groups, rotary, self.angles, *ends, self.dtype)
 
     def forward(
         self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None = None, rows: Tensor | None = None
     ) -> Tensor:
-        """Hidden states `[T, hidden_size]` of all tokens, or of `rows` alone.
+        """Hidden states `[T, hidden_size]` of all tokens, or of `rows` alone; those of the last stage are normalised.
 
         Of other rows the last layer computes keys and values alone.
 
         The batch's keys and values are written into `kv`. `batches` is one batch as each group of layers sees it: they differ
         in block tables alone. `x` is the output of the stage before (overwritten); the first stage has none.
         """
-        positions = batches[0].positions
-        if x is None:
-            x = self._embedded(batches[0].tokens, positions)
-        angles = [angles_of(positions) for angles_of in self.angles]
-        delta, fused = None, 0
-        if self.fused_layers is not None and not batches[0].adapters:
+        layers, delta, fused = self.fused_layers, None, 0
+        if layers is not None and batches[0].adapters:
+            layers.release()  # operators need their own memory
+            layers = None
+        if x is None and (layers is None or not layers.embeds(batches[0])):
+            x = self._embedded(batches[0])
+        if layers is not None:
             fused = len(self.stage) - (rows is not None)  # only in the last layer do `rows` matter
-            x, delta = self.fused_layers(batches, kv, x, angles, fused)
-        elif self.fused_layers is not None:
-            self.fused_layers.release()  # operators need their own memory
-        for index, group, layer_kv in [*zip(self.stage, self.kv_groups, kv, strict=True)][fused:]:
+            x, delta = layers.run(batches, kv, x, fused)
+        assert x is not None
+        if fused < len(self.stage):
+            x, delta = self._run_layers(range(fused, len(self.stage)), batches, kv, x, delta, rows)
+        if self.norm is None:
+            return x if delta is None else x.add_(delta)
+        if layers is not None and delta is not None and fused == len(self.stage):
+            return layers.normalized(x, delta)
+        hidden: Tensor = self.norm(x, delta)
+        return hidden
+
+    def _run_layers(
+        self,
+        places: range,
+        batches: Sequence[PackedBatch],
+        kv: Sequence[LayerKV],
+        x: Tensor,
+        delta: Tensor | None,
+        rows: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Layers of the stage at some places, operator by operator."""
+        angles = [angles_of(batches[0].positions) for angles_of in self.angles]
+        for place in places:
+            index = self.stage[place]
             rope = self.spec.rotary[index]
             turn = None if rope is None else angles[rope]
             asked = rows if index == self.stage[-1] else None
-            x, delta = self.layers[str(index)](x, delta, turn, batches[group], layer_kv, asked)
-        return x if delta is None else x.add_(delta)
+            x, delta = self.layers[str(index)](x, delta, turn, batches[self.kv_groups[place]], kv[place], asked)
+        return x, delta
 
-    def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def _embedded(self, batch: PackedBatch) -> Tensor:
+        """Vectors `[T, hidden_size]` of a batch's tokens."""
         assert self.embed is not None, "only the first stage embeds tokens"
+        tokens, positions = batch.tokens, batch.positions
         x: Tensor = self.embed(tokens)
         if self.spec.embedding_multiplier != 1:  # in the model's own format, as Gemma was trained
             x.mul_(torch.tensor(self.spec.embedding_multiplier, dtype=x.dtype))
@@ -143,20 +168,21 @@ class Decoder(DecoderWeights):
         return self.collectives.all_reduce(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `[n, vocab_size]` of hidden states `[n, hidden_size]`.
+        """Logits `[n, vocab_size]` of normalised hidden states `[n, hidden_size]`.
 
         They have the model's dtype, and are the same on all ranks.
         """
         tp = self.place.mesh.tp
+        if tp == 1:
+            return self.local_logits(hidden)
         return self.collectives.all_gather(
             self.local_logits(hidden), [len(share(self.spec.vocab_size, rank, tp)) for rank in range(tp)]
         )
 
     def local_logits(self, hidden: Tensor) -> Tensor:
         """Logits of this tensor rank's share of the vocabulary."""
-        assert self.norm is not None, "only the last stage has norm and head"
-        assert self.head is not None
-        logits: Tensor = self.head(self.norm(hidden))
+        assert self.head is not None, "only the last stage has norm and head"
+        logits: Tensor = self.head(hidden)
         if self.spec.logit_multiplier != 1:
             logits.mul_(self.spec.logit_multiplier)
         cap = self.spec.logit_soft_cap

@@ -28,6 +28,11 @@ class Embedding(nn.Module):
         )
 
     @property
+    def plain(self) -> bool:
+        """Whether vectors are this rank's rows of the table, as they are."""
+        return self.whole and self.stored is None
+
+    @property
     def num_parameters(self) -> int:
         return len(self.rows) * self.size
 

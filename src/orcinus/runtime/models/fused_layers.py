@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from orcinus.runtime.attention.cpu import CpuAttention
-from orcinus.runtime.attention.port import Angles
 from orcinus.runtime.cpu_kernels.decode_attention import attention_scalars
-from orcinus.runtime.cpu_kernels.elements import array
+from orcinus.runtime.cpu_kernels.elements import MANY, array
 from orcinus.runtime.cpu_kernels.gated import KINDS
 from orcinus.runtime.cpu_kernels.layer_table import form, table_row
-from orcinus.runtime.cpu_kernels.layers import STAGES, run_layers
-from orcinus.runtime.cpu_kernels.norm import RMS
+from orcinus.runtime.cpu_kernels.layers import STAGES, enter_layers, run_layers
+from orcinus.runtime.cpu_kernels.norm import RMS, add_normalize, add_normalize_many
 from orcinus.runtime.cpu_kernels.operators import CpuOperators, NormArrays, layer_norm_arrays, rms_norm_arrays
 from orcinus.runtime.grouped_weights import GroupedWeight
 from orcinus.runtime.huge_pages import LINE, PAGE, zeros
 from orcinus.runtime.kv_cache import LayerKV
+from orcinus.runtime.models.embedding import Embedding
 from orcinus.runtime.models.layer import Layer, LayerNorm, Norm, RMSNorm, SelfAttention
 from orcinus.runtime.models.linear import Linear
 from orcinus.runtime.models.mlp import MLP
+from orcinus.runtime.models.rotary_angles import RotaryAngles
 from orcinus.runtime.models.spec import DecoderSpec
 from orcinus.runtime.pack import PackedBatch
 from orcinus.runtime.panel_weights import PanelWeight
@@ -38,7 +39,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 
 class _Workspace:
-    """Memory for what layers compute in between, kept for the next iteration.
+    """Memory for what layers compute, kept for the next iteration.
 
     The system clears new memory before it is first written, which took a tenth of a prompt's time.
     """
@@ -52,7 +53,10 @@ class _Workspace:
         self._memory: Array = array(torch.empty(0, dtype=self._dtype))
 
     def arrays(self, rows: int, columns: Sequence[int]) -> tuple[Array, ...]:
-        """Arrays of so many rows and columns, whose contents are left over. They are valid until the next call."""
+        """Arrays of so many rows and columns, whose contents are left over.
+
+        With other columns they share their memory. They are valid until a call with more rows or columns.
+        """
         begins = [*accumulate((-(-rows * count // self._line) * self._line for count in columns), initial=0)]
         if begins[-1] > len(self._memory):
             self.release()
@@ -70,11 +74,24 @@ class _LayerRun(NamedTuple):
     like: tuple[Any, ...]  # arguments of the first one
 
 
+class _Arrays(NamedTuple):
+    """The workspace's arrays for so many rows."""
+
+    rows: int
+    stream: Array  # the residual stream
+    delta: Array  # what is to be added to it
+    turns: tuple[tuple[Array, Array], ...]  # angles of each rotary embedding; at last those of layers without one
+    of_runs: tuple[tuple[Array, ...], ...]  # what each run of layers computes in between
+    tensors: tuple[Tensor, Tensor]  # `stream` and `delta`
+
+
 class FusedLayers:
     """All layers of a decoder, in as few calls as there are runs of layers with arrays of the same shapes and formats.
 
     `layers` are the loaded layers of a stage, for which `can_fuse` is true; `kv_groups` and `rotary` are their groups of block
-    tables and their rotary embeddings. One call at a time: calls share a workspace.
+    tables and their rotary embeddings, whose angles are `angles`. `embed` is the embedding, if what it looks up goes into the
+    first layer unchanged, and `norm` the one behind the last layer, if the stage has it. One call at a time: calls share a
+    workspace.
     """
 
     def __init__(
@@ -83,40 +100,76 @@ class FusedLayers:
         layers: Sequence[Layer],
         kv_groups: Sequence[int],
         rotary: Sequence[int | None],
+        angles: Sequence[RotaryAngles],
+        embed: Embedding | None,
+        norm: nn.Module | None,
         dtype: torch.dtype,
     ) -> None:
-        self.layers, self._kv_groups, self._rotary = layers, kv_groups, rotary
+        self.layers, self._kv_groups, self._rotary, self._angles = layers, kv_groups, rotary, angles
+        self._hidden_size, self._dtype = spec.hidden_size, dtype
+        self._nothing = array(torch.empty(0, 0, dtype=dtype))
+        self._norm = _norm(norm, self._nothing.reshape(-1)) if norm is not None else None
+        self._eps = np.float32(spec.norm_eps)
+        self._embedding = array(embed.weight.data) if embed is not None and embed.plain else None
         self._own = [_of_layer(layer, spec) for layer in layers]
         self._columns = [_columns(layer, spec) for layer in layers]
         self._workspace = _Workspace(dtype)
         self._kv: Sequence[LayerKV] = ()  # of the last iteration; it is the same in all of them
         self._runs: list[_LayerRun] = []
+        self._arrays: _Arrays | None = None
         self.ticks: NDArray[np.int64] = np.zeros(len(STAGES), np.int64)  # cycles of each stage so far
 
-    def __call__(
-        self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor, angles: Sequence[Angles], count: int
-    ) -> tuple[Tensor, Tensor]:
-        """The first `count` layers: the residual stream `x` `[T, hidden_size]`, overwritten, and what is to be added to it.
+    def embeds(self, batch: PackedBatch) -> bool:
+        """Whether a call looks up the vectors of the batch's tokens itself; for many rows torch has more threads."""
+        return self._embedding is not None and len(batch.tokens) * self._hidden_size < MANY
 
-        No row may belong to an adapter.
+    def run(self, batches: Sequence[PackedBatch], kv: Sequence[LayerKV], x: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+        """The first `count` layers: the residual stream `[T, hidden_size]`, and what is to be added to it.
+
+        Both are valid until the next call. `x` is the stream before the layers (overwritten); None: vectors of the batch's
+        tokens, for which `embeds` must be true. No row may belong to an adapter.
         """
+        batch = batches[0]
         if kv is not self._kv:
             self._use(kv)
-        delta = torch.zeros_like(x)
-        stream, added = array(x), array(delta)
-        nothing = np.empty((0, 0), stream.dtype)
-        turns = (*((array(cos), array(sin)) for cos, sin in angles), (nothing, nothing))
+        arrays = self._arrays
+        if arrays is None or arrays.rows != len(batch.tokens):
+            arrays = self._arrays = self._arranged(len(batch.tokens))
+        stream, ids, embedding = arrays.stream, batch.tokens.numpy(), self._embedding
+        if x is not None or embedding is None:
+            assert x is not None, "these layers do not look up vectors"
+            stream, ids, embedding = array(x), ids[:0], self._nothing
+        tables = (*(angles.arrays(batch.decodes.most_context) for angles in self._angles), (self._nothing, self._nothing))
+        enter_layers(ids, embedding, batch.positions.numpy(), tables, stream, arrays.delta, arrays.turns)
         groups, threads = tuple(map(_group, batches)), numba.get_num_threads()
-        for run in self._runs:
+        for run, workspace in zip(self._runs, arrays.of_runs, strict=True):
             table = run.table[: max(0, count - run.first)]
-            arrays = self._workspace.arrays(len(x), run.columns)
-            run_layers(stream, added, arrays, turns, groups, threads, self.ticks, table, run.like)
-            del arrays  # the next run may need larger ones
-        return x, delta
+            run_layers(stream, arrays.delta, workspace, arrays.turns, groups, threads, self.ticks, table, run.like)
+        return arrays.tensors[0] if x is None else x, arrays.tensors[1]
+
+    def normalized(self, x: Tensor, delta: Tensor) -> Tensor:
+        """The norm behind all layers, of what a call returned; its stream is overwritten."""
+        assert self._norm is not None, "only the last stage has norm and head"
+        add_norm = add_normalize if x.numel() < MANY else add_normalize_many
+        hidden = torch.empty_like(x)  # the caller's own, unlike the workspace
+        add_norm(array(x), array(delta), self._norm, self._eps, array(hidden))
+        return hidden
 
     def release(self) -> None:
         """Return the workspace to the system: another kind of batch needs memory."""
+        self._arrays = None
         self._workspace.release()
+
+    def _arranged(self, rows: int) -> _Arrays:
+        """Arrays for so many rows; those of before become invalid."""
+        self._arrays = None  # else their memory stays while more is found
+        angles = [column for angles in self._angles for column in [angles.columns] * 2]
+        columns = [self._hidden_size, self._hidden_size, *angles]
+        self._workspace.arrays(rows, max([[*columns, *run.columns] for run in self._runs], key=sum))
+        of_runs = tuple([self._workspace.arrays(rows, [*columns, *run.columns])[len(columns) :] for run in self._runs])
+        stream, delta, *turns = self._workspace.arrays(rows, columns)
+        pairs = (*zip(turns[::2], turns[1::2], strict=True), (self._nothing, self._nothing))
+        return _Arrays(rows, stream, delta, pairs, of_runs, (_tensor(stream, self._dtype), _tensor(delta, self._dtype)))
 
     def _use(self, kv: Sequence[LayerKV]) -> None:
         self._kv, arguments = kv, []
@@ -131,7 +184,12 @@ class FusedLayers:
             first, *others = numbers
             table = np.array([rows[number] for number in (first, *others)], np.int64)
             self._runs.append(_LayerRun(first, table, self._columns[first], arguments[first]))
-        self._kept = arguments  # the tables hold addresses
+        self._kept, self._arrays = arguments, None  # the tables hold addresses
+
+
+def _tensor(numbers: Array, dtype: torch.dtype) -> Tensor:
+    """The same memory as a tensor, whatever numpy takes its numbers for."""
+    return torch.from_numpy(numbers).view(dtype)
 
 
 def _group(batch: PackedBatch) -> tuple[tuple[Array, ...], ...]:
