@@ -63,12 +63,17 @@ def executor(built: Built) -> TorchExecutor:
     return built.engine.executor
 
 
-def test_every_operator_is_called_as_often_as_the_model_has_it(built: Built, found: Profile) -> None:
+def every_operator(built: Built) -> dict[str, int]:
+    """The calls of each operator in an iteration."""
     layers = len(executor(built).model.layers)
     in_layers = dict.fromkeys(("qkv", "heads", "attention", "output", "gate, up", "activation", "down"), layers)
     once = dict.fromkeys(("planning", "packing", "embedding", "head", "choosing", "applying", "between"), 1)
+    return in_layers | once | {"norms": 2 * layers + 1}
+
+
+def test_every_operator_is_called_as_often_as_the_model_has_it(built: Built, found: Profile) -> None:
     for each in found.batches:
-        assert {one.operator: one.calls for one in each.operators} == in_layers | once | {"norms": 2 * layers + 1}
+        assert {one.operator: one.calls for one in each.operators} == every_operator(built)
 
 
 def moved(each: BatchProfile, *left_out: str) -> int:
@@ -301,10 +306,8 @@ def test_doubts(found: Profile, spread: float) -> None:
     assert list(doubts(0.5, None, [])) == []
 
 
-@pytest.mark.full
-def test_the_cpu_backend_prepares_heads_apart() -> None:
+def test_layers_in_one_call_count_as_their_operators() -> None:
     batches = batches_of([2], [CONTEXT], [PROMPT], REPEATS)
     built = build(profile_config(EngineConfig(dtype="float32", attention="cpu"), batches, REPEATS))
     for each in profile(built, batches, REPEATS).batches:
-        calls = {one.operator: one.calls for one in each.operators}
-        assert calls["heads"] == calls["attention"] == len(executor(built).model.layers)
+        assert {one.operator: one.calls for one in each.operators} == every_operator(built)

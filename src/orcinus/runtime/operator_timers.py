@@ -54,9 +54,7 @@ class OperatorTimers:
         for owner, name, kind in self._targets:
             own, function = name in vars(owner), getattr(owner, name)
             self._before.append((owner, name, own, function))
-            timed = self.timed(function, kind)
-            if isinstance(owner, FusedLayers) and function == owner.run:
-                timed = self.timed_stages(owner)
+            timed = self.timed_stages(owner) if isinstance(owner, FusedLayers) and name == "run" else self.timed(function, kind)
             setattr(owner, name, timed)
         return self
 
@@ -127,6 +125,7 @@ def _of_model(model: Decoder) -> Iterator[Target]:
             yield table, "forward", OperatorKind.EMBEDDING
     if model.fused_layers is not None:
         yield model.fused_layers, "run", OperatorKind.BETWEEN
+        yield model.fused_layers, "enter", OperatorKind.EMBEDDING
         yield model.fused_layers, "normalized", OperatorKind.NORMS
     for layer in model.layers.values():
         assert isinstance(layer, Layer)

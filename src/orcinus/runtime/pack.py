@@ -275,7 +275,7 @@ class Packer:
         if 0 < decodes < len(long):
             order = sorted(order, key=long.__getitem__)  # stable
         drafts = [-1 if drafts is None else drafts for drafts in columns.drafts]
-        chunks = np.array((columns.starts, columns.counts, drafts, tables, order), np.int32).reshape(5, -1)
+        chunks = np.array((columns.starts, columns.counts, drafts, tables, order), np.int32)
         ids = np.array([*itertools.chain.from_iterable(columns.tokens)], np.int32)
         firsts: list[int] = write_rows(chunks, decodes, ids, self._tables.array, self.block_size, (*at,)).tolist()
         if any(follow is not None for follow in columns.follows):

@@ -129,23 +129,30 @@ class FusedLayers:
         Both are valid until the next call. `x` is the stream before the layers (overwritten); None: vectors of the batch's
         tokens, for which `embeds` must be true. No row may belong to an adapter.
         """
-        batch = batches[0]
+        rows = len(batches[0].tokens)
         if kv is not self._kv:
             self._use(kv)
         arrays = self._arrays
-        if arrays is None or arrays.rows != len(batch.tokens):
-            arrays = self._arrays = self._arranged(len(batch.tokens))
-        stream, ids, embedding = arrays.stream, batch.tokens.numpy(), self._embedding
-        if x is not None or embedding is None:
-            assert x is not None, "these layers do not look up vectors"
-            stream, ids, embedding = array(x), ids[:0], self._nothing
-        tables = (*(angles.arrays(batch.decodes.most_context) for angles in self._angles), (self._nothing, self._nothing))
-        enter_layers(ids, embedding, batch.positions.numpy(), tables, stream, arrays.delta, arrays.turns)
+        if arrays is None or arrays.rows != rows:
+            arrays = self._arrays = self._arranged(rows)
+        stream = self.enter(batches[0], x, arrays)
         groups, threads = tuple(map(_group, batches)), numba.get_num_threads()
         for run, workspace in zip(self._runs, arrays.of_runs, strict=True):
             table = run.table[: max(0, count - run.first)]
             run_layers(stream, arrays.delta, workspace, arrays.turns, groups, threads, self.ticks, table, run.like)
         return arrays.tensors[0] if x is None else x, arrays.tensors[1]
+
+    def enter(self, batch: PackedBatch, x: Tensor | None, arrays: _Arrays) -> Array:
+        """The residual stream before the layers, as `run` takes `x`; the other arrays are as a first layer needs them."""
+        ids = batch.tokens.numpy()
+        if x is None:
+            assert self._embedding is not None, "these layers do not look up vectors"
+            stream, embedding = arrays.stream, self._embedding
+        else:
+            stream, embedding, ids = array(x), self._nothing, ids[:0]
+        tables = (*(angles.arrays(batch.decodes.most_context) for angles in self._angles), (self._nothing, self._nothing))
+        enter_layers(ids, embedding, batch.positions.numpy(), tables, stream, arrays.delta, arrays.turns)
+        return stream
 
     def normalized(self, x: Tensor, delta: Tensor) -> Tensor:
         """The norm behind all layers, of what a call returned; its stream is overwritten."""
@@ -165,7 +172,8 @@ class FusedLayers:
         self._arrays = None  # else their memory stays while more is found
         angles = [column for angles in self._angles for column in [angles.columns] * 2]
         columns = [self._hidden_size, self._hidden_size, *angles]
-        self._workspace.arrays(rows, max([[*columns, *run.columns] for run in self._runs], key=sum))
+        widest = [max(of_runs) for of_runs in zip(*[run.columns for run in self._runs], strict=True)]
+        self._workspace.arrays(rows, [*columns, *widest])  # enough for every run
         of_runs = tuple([self._workspace.arrays(rows, [*columns, *run.columns])[len(columns) :] for run in self._runs])
         stream, delta, *turns = self._workspace.arrays(rows, columns)
         pairs = (*zip(turns[::2], turns[1::2], strict=True), (self._nothing, self._nothing))
