@@ -161,6 +161,12 @@ def test_speeds_are_measured() -> None:
         assert speed.tokens_per_s == speed.requests * speed.iterations_per_s
 
 
+def test_rates_of_a_busy_machine_are_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orcinus.decode_speed.taken", lambda before, after, cores: "other processes took 1.1 of 2 cores")
+    assert measure(bundled()).doubts == ("other processes took 1.1 of 2 cores while these rates were measured",)
+    assert measure(make_plan(EngineConfig(model="llama-2-7b", device="h100"), known=True)).doubts == ()
+
+
 def test_loading_tells_how_far_it_is(checkpoint: Made, tmp_path: Path) -> None:
     model, _ = checkpoint("qwen3")
     folder = save(model, tmp_path / "shards", max_shard_size="40KB")

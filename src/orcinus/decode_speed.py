@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orcinus.machine_load import cpu_times, taken, usable_cores
 from orcinus.memory.footprint import decode_kv_bytes
 from orcinus.plan import Plan
 from orcinus.runtime.device_memory import product_bandwidth, read_bandwidth
@@ -31,6 +32,7 @@ class Speeds:
     kv_bytes_per_s: float
     measured: bool  # whether the rates were measured; else they are a data sheet's
     decode: tuple[Speed, ...]  # of one request, and of as many as there may be
+    doubts: tuple[str, ...] = ()  # why measured rates are too low
 
 
 def measure(plan: Plan) -> Speeds:
@@ -48,7 +50,7 @@ def measure(plan: Plan) -> Speeds:
     formats = dtype.itemsize, plan.resolved.kv_cache_dtype
     kv = _one_after_the_other(plan, [decode_kv_bytes(rank.spec, formats[0], context, formats[1]) for rank in plan.ranks])
     most = min(limits.max_batch_size, plan.sequences(context))
-    usual = sheet.bandwidth * sheet.efficiency.bandwidth if sheet else 0.0
+    usual, before = sheet.bandwidth * sheet.efficiency.bandwidth if sheet else 0.0, cpu_times()
     counts = sorted({1, most})
     weights_of = {each: _one_after_the_other(plan, [rank.decode_bytes(each) for rank in plan.ranks]) for each in counts}
     kv_rate = usual or read_bandwidth(device, weights_of[most] + most * kv)
@@ -56,7 +58,9 @@ def measure(plan: Plan) -> Speeds:
     for requests, weights in weights_of.items():
         rate = usual or product_bandwidth(device, dtype, weights, spec.hidden_size, requests, quantization=quantization)
         speeds.append(Speed(requests, rate, 1 / (weights / rate + requests * kv / kv_rate)))
-    return Speeds(context, kv_rate, sheet is None, tuple(speeds))
+    others = None if sheet else taken(before, cpu_times(), usable_cores())
+    doubts = (f"{others} while these rates were measured",) if others is not None else ()
+    return Speeds(context, kv_rate, sheet is None, tuple(speeds), doubts)
 
 
 def _one_after_the_other(plan: Plan, ranks: Sequence[int]) -> int:

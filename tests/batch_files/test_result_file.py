@@ -33,6 +33,20 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_first_failure_of_a_run_is_told_in_a_line(tmp_path: Path) -> None:
+    def first(name: str, body: bytes) -> str | None:
+        with ResultFile(tmp_path / "out.jsonl", overwrite=True) as results:
+            results.add_response("a", ANSWER)
+            assert results.first_failure is None
+            results.add_response(name, LineResponse(400, "req-2", msgspec.Raw(body)))
+            results.add_error(LineError(3, "invalid_json_line", "the line is not valid JSON"))
+            return results.first_failure
+
+    assert first("b", b'{"error":{"message":"temperature:\\nis too low"}}') == "b (status 400): temperature: is too low"
+    assert first("b", b'{"detail":"no error of ours"}') == "b (status 400)"
+    assert first("b\n" * 100, b'{"error":{"message":7}}') == f"{'b ' * 58}b... (status 400)"
+
+
 def test_a_line_has_openai_s_shape(path: Path) -> None:
     answer, refusal, error = lines(path)
     assert answer.pop("id").startswith("batch_req_")

@@ -125,6 +125,8 @@ def test_what_does_not_fit_has_status_1_and_says_what_would() -> None:
     done = orcinus("plan", *options)
     assert done.returncode == 1
     assert "It does not fit: " in done.stdout
+    assert "would be enough for" in done.stdout
+    assert "requests at once, if it fitted" in done.stdout
     assert "Use --kv-memory-mib" in done.stdout
     assert plan("--kv-memory-mib", str(value // 2), "--dtype", "float32")["fits"]  # others use this machine's memory too
 

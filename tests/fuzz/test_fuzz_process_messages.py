@@ -27,7 +27,9 @@ from tests.examples import examples
 from tests.fuzz.mutations import mutated
 
 TO_ENGINE = [
-    encode(Submit("a", (1, 2), SamplingParams(max_tokens=8, seed=0, stop=["x"], logit_bias={3: 1.0}), age=1.0)),
+    encode(
+        Submit("a", (1, 2), SamplingParams(max_tokens=8, seed=0, stop=["x"], logit_bias={3: 1.0}), arrival=1.0, deadline=61.0)
+    ),
     encode(Submit("b", (1, 2), SamplingParams(structured_outputs=StructuredOutputs(regex="a+")))),
     *map(encode, (Cancel("a"), SetPace(True, 0.5), Use(policy="orca"), Ask("a"), Stop())),
 ]

@@ -148,16 +148,24 @@ def test_a_request_that_is_submitted_again_continues_at_its_next_token() -> None
     expected = solo(PROMPT, PARAMS)
     whole, _ = serve(Submit("a", PROMPT, PARAMS))
     assert [token.token for token in whole.tokens] == expected
-    again, world = serve(Submit("a", PROMPT, PARAMS, output=tuple(expected[:3]), age=100.0))
+    again, world = serve(Submit("a", PROMPT, PARAMS, output=tuple(expected[:3]), arrival=-100.0))
     assert [token.token for token in again.tokens] == expected[3:]
     assert [ending.reason for ending in again.endings] == [Finish.LENGTH]
     assert world.kv.num_free == world.kv.num_blocks
 
 
 def test_a_request_that_is_submitted_again_keeps_its_place_in_the_queue() -> None:
-    fresh, old = Submit("fresh", PROMPT, PARAMS, age=1.0), Submit("old", PROMPT, PARAMS, age=50.0)
+    fresh, old = Submit("fresh", PROMPT, PARAMS, arrival=-1.0), Submit("old", PROMPT, PARAMS, arrival=-50.0)
     wire, _ = serve(fresh, old)
     assert list(dict.fromkeys(token.request_id for token in wire.tokens)) == ["old", "fresh"]
+
+
+def test_the_wait_for_a_busy_engine_counts_for_the_place_in_the_queue() -> None:
+    """Requests of one moment keep their order, however long their messages waited."""
+    wire, _ = serve(*(Submit(name, PROMPT, PARAMS, arrival=-1.0) for name in "cab"))
+    assert list(dict.fromkeys(token.request_id for token in wire.tokens)) == ["c", "a", "b"]
+    endings = [ending for one in wire.sent if isinstance(one, EngineOutput) for ending in one.endings]
+    assert all(ending.timeline.total_seconds > 1.0 for ending in endings if ending.timeline)
 
 
 def test_metrics_count_what_an_earlier_engine_generated() -> None:
@@ -165,7 +173,7 @@ def test_metrics_count_what_an_earlier_engine_generated() -> None:
     timelines, metrics = TimelineObserver(), MetricsObserver(LIMITS)
     world.engine.observers += [timelines, metrics]
     expected = solo(PROMPT, PARAMS)
-    wire = ScriptedWire(Submit("a", PROMPT, PARAMS, output=tuple(expected[:3]), age=100.0))
+    wire = ScriptedWire(Submit("a", PROMPT, PARAMS, output=tuple(expected[:3]), arrival=-100.0))
     EngineLoop(wire, ServedEngine(world.engine, Ready(40, 50, 96, 24)), timelines, os.getppid()).run()  # type: ignore[arg-type]
     found = timelines.get("a")
     assert found is not None
@@ -177,14 +185,14 @@ def test_metrics_count_what_an_earlier_engine_generated() -> None:
 
 def test_a_deadline_counts_from_what_is_left_of_it() -> None:
     long = replace(PARAMS, max_tokens=30)
-    wire, _ = serve(Submit("late", PROMPT, long, age=1000.0, time_left=20.0), Submit("a", PROMPT, PARAMS))
+    wire, _ = serve(Submit("late", PROMPT, long, arrival=-1000.0, deadline=20.0), Submit("a", PROMPT, PARAMS))
     endings = {one.request_id: (one.reason, one.code) for one in wire.endings}
     assert endings == {"late": (Finish.CANCELLED, FinishCode.DEADLINE), "a": (Finish.LENGTH, None)}
     assert 0 < sum(token.request_id == "late" for token in wire.tokens) < 30
 
 
 def test_a_refused_request_leaves_no_deadline_behind() -> None:
-    refused = Submit("a", PROMPT, replace(PARAMS, max_tokens=1000), time_left=0.0)
+    refused = Submit("a", PROMPT, replace(PARAMS, max_tokens=1000), deadline=0.0)
     wire, _ = serve(refused, Submit("a", PROMPT, PARAMS))
     assert [ending.reason for ending in wire.endings] == [Finish.REJECTED, Finish.LENGTH]
 
@@ -203,6 +211,7 @@ def test_a_stream_moves_to_another_engine() -> None:
         first = streams.open("a", prepared, inbox, 60.0, SilentEngine())
         assert (first.output, first.context.client) == ((), "a")
         arrival = streams.arrival("a")
+        assert arrival is not None
         wire, _ = serve(first, most=3)
         for message in wire.sent:
             assert isinstance(message, EngineOutput)
@@ -210,10 +219,9 @@ def test_a_stream_moves_to_another_engine() -> None:
         again = streams._live["a"].submission()
         assert 3 <= len(again.output) < 8
         assert list(again.output) == solo(PROMPT, PARAMS)[: len(again.output)]
-        assert again.age > first.age
-        assert first.time_left is not None
-        assert again.time_left is not None
-        assert again.time_left < first.time_left <= 60.0
+        assert (again.arrival, again.deadline) == (first.arrival, first.deadline)
+        assert again.arrival == arrival
+        assert first.deadline == pytest.approx(arrival + 60.0)
         wire, _ = serve(again)
         for message in wire.sent:
             assert isinstance(message, EngineOutput)
@@ -224,7 +232,6 @@ def test_a_stream_moves_to_another_engine() -> None:
                 pieces.append(one)
         assert [one.token_id for one in pieces if one.token_id is not None] == solo(PROMPT, PARAMS)
         assert pieces[-1].finish_reason == "length"
-        assert arrival is not None
         assert len(streams) == 0
 
     asyncio.run(scenario())

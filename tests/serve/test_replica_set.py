@@ -177,9 +177,9 @@ def test_a_request_whose_engine_dies_goes_on_at_another_with_the_same_tokens(par
         assert server.deaths == [Death(0, "it was killed", ("a",), None)]
         (again,) = server.engines[1].submitted()
         assert again.output == tuple(whole[:heard])
-        assert again.age > first.age
-        assert again.time_left is not None
-        assert again.time_left < 60.0
+        assert (again.arrival, again.deadline) == (first.arrival, first.deadline)
+        assert again.arrival is not None
+        assert again.deadline == pytest.approx(again.arrival + 60.0)
         server.engines[1].say(*((token.request_id, token.token) for token in serve(again)[0].tokens), a=Finish.LENGTH)
         assert server.answer("a") == (solo(PROMPT, params), "length")
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from orcinus.batch_files.batch_line import LineError
-from orcinus.errors import ConfigError
+from orcinus.errors import ConfigError, shortened
 
 OK = 200
 BEGINNING = b'{"id":"batch_req_'  # of every line, so that one that was cut is known as ours
@@ -29,6 +29,16 @@ class LineResponse(msgspec.Struct, frozen=True):
     @property
     def failed(self) -> bool:
         return self.status_code != OK
+
+
+class _Reason(msgspec.Struct):
+    message: str
+
+
+class _Refusal(msgspec.Struct):
+    """The body of an error response, in the form of OpenAI."""
+
+    error: _Reason
 
 
 class _WrittenStatus(msgspec.Struct):
@@ -58,6 +68,7 @@ class ResultFile:
         self.path, self._retry_failed = path, retry_failed
         self.done: set[str] = set()
         self.failed = self.succeeded = 0  # lines in the file
+        self.first_failure: str | None = None  # of this run, in words
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path} is not a regular file: a batch that is interrupted continues from its file")
         try:
@@ -78,12 +89,18 @@ class ResultFile:
 
     def add_response(self, custom_id: str, response: LineResponse) -> None:
         """Append a response. Raises `OSError`, as on a full disk."""
+        if response.failed:
+            self._note_failure(f"{shortened(custom_id)} (status {response.status_code}){_message(response.body)}")
         self._append({"custom_id": custom_id, "response": response, "error": None}, failed=response.failed)
 
     def add_error(self, error: LineError) -> None:
         """Append an error. Raises `OSError`."""
         told = {"code": error.code, "message": error.message, "param": error.param, "line": error.number}
+        self._note_failure(f"line {error.number}: {error.message}")
         self._append({"custom_id": error.custom_id, "response": None, "error": told}, failed=True)
+
+    def _note_failure(self, words: str) -> None:
+        self.first_failure = self.first_failure or " ".join(words.split())
 
     def _append(self, fields: dict[str, Any], *, failed: bool) -> None:
         line = BEGINNING + uuid.uuid4().hex[:24].encode() + b'",' + msgspec.json.encode(fields)[1:] + b"\n"
@@ -134,6 +151,14 @@ class ResultFile:
         new.replace(self.path)
         self._file.close()
         self._file = file
+
+
+def _message(body: msgspec.Raw) -> str:
+    """What an error response says, behind a colon; empty if that is unknown."""
+    try:
+        return f": {shortened(msgspec.json.decode(body, type=_Refusal).error.message)}"
+    except msgspec.DecodeError:
+        return ""
 
 
 def _open(path: Path) -> io.FileIO:

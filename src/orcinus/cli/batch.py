@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from orcinus import interrupt
 from orcinus.cli.explicit_options import explicit_options, refuse
 from orcinus.cli.options import takes_engine, takes_some
 from orcinus.cli.progress import progress
+from orcinus.cli.terminal_text import harmless
 from orcinus.config import EngineConfig
 from orcinus.distribution import needs
 from orcinus.errors import ConfigError, RequestError
@@ -86,6 +88,9 @@ def batch(
         except RequestError as error:
             raise RequestError(f"{error}; {_count(results)}{GOES_ON}") from None
         Console().print(_count(results), soft_wrap=True, highlight=False)
+        if results.first_failure is not None:
+            errors = Console(stderr=True)
+            errors.print(Text(harmless(f"the first failure: {results.first_failure}", errors)), soft_wrap=True)
     raise typer.Exit(1 if results.failed else 0)
 
 

@@ -123,7 +123,7 @@ def _print(plan: Any, speeds: Any, has_text: bool | None) -> None:
     sections = [
         ("model", [*_model(plan), *_no_text(has_text)]),
         ("memory", memory_rows(plan)),
-        ("requests at once", _at_once(plan)),
+        ("requests at once" if plan.fits else "requests at once, if it fitted", _at_once(plan)),
     ]
     if plan.mesh.size > 1:
         sections.insert(1, ("ranks", _ranks(plan)))
@@ -202,13 +202,14 @@ def memory_rows(plan: Any) -> list[tuple[str, str]]:
         f" in {resolved.kv_cache_dtype}"
     )
     work = "measured" if memory.measured else "estimated"
+    holds = "  enough for" if plan.fits else "  would be enough for"
     return [
         *_available(plan),
         ("weights", _mib(memory.weights)),
         ("working memory", f"{_mib(memory.working)}, {work} for an iteration of {batch}"),
         ("keys and values", f"{_mib(memory.kv)} = {blocks}"),
         ("  because", resolved.kv_reason),
-        ("  enough for", f"{plural(plan.sequences(limits.max_model_len), 'request')} of the full model length at once"),
+        (holds, f"{plural(plan.sequences(limits.max_model_len), 'request')} of the full model length at once"),
         ("left", _mib(memory.left)),
     ]
 
@@ -246,7 +247,8 @@ def _speed(speeds: Any) -> list[tuple[str, str]]:
         rows.append((name, f"{speed.tokens_per_s:,.1f} tokens/s in {speed.iterations_per_s:,.1f} iterations/s; {rate}"))
     measured = f"reads {speeds.kv_bytes_per_s / 1e9:.1f} GB/s of keys and values, {speeds.context} tokens for each request"
     origin = "these rates were measured now" if speeds.measured else "these rates are a data sheet's, as the simulator has them"
-    return [*rows, ("attention", measured), ("because", f"{origin}; computing, sampling and what ranks exchange come on top")]
+    because = f"{origin}; computing, sampling and what ranks exchange come on top"
+    return [*rows, ("attention", measured), ("because", because), *(("in doubt", doubt) for doubt in speeds.doubts)]
 
 
 def _verdict(plan: Any) -> str:

@@ -199,7 +199,7 @@ class EngineLoop:
 
     def _submit(self, message: Submit) -> None:
         now = self.engine.clock.now()
-        arrival, output = now - message.age, list(message.output)
+        arrival, output = now if message.arrival is None else message.arrival, list(message.output)
         events: list[Event]
         try:
             request = Request(message.id, message.prompt, message.params, arrival, message.context, output)
@@ -212,8 +212,8 @@ class EngineLoop:
             events = [Finished(message.id, Finish.REJECTED, now, str(error))]
         if events:
             self._report(events)
-        elif message.time_left is not None:
-            heapq.heappush(self._deadlines, (now + message.time_left, message.id))
+        elif message.deadline is not None:
+            heapq.heappush(self._deadlines, (message.deadline, message.id))
 
     def _promise(self, request: Request, message: Submit) -> bool:
         """Answer whether a request's SLO will be kept."""

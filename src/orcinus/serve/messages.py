@@ -27,8 +27,8 @@ class Submit(msgspec.Struct, tag="submit", array_like=True):
     params: SamplingParams
     context: RequestContext = RequestContext()
     output: tuple[int, ...] = ()  # tokens generated so far, of a request that is submitted again
-    age: float = 0.0  # seconds since it arrived
-    time_left: float | None = None  # seconds to its deadline
+    arrival: float | None = None  # on the machine's monotonic clock, which engines have; None: now
+    deadline: float | None = None  # on the same clock
     ask: bool = False  # queue it only if its SLO is predicted to be kept; the answer is `Promised`
     book: bool = True  # if it is not, hold room for it at the time that it is told
     full: bool = False  # the server's queue is full: accept it only if it comes as it was told

@@ -245,7 +245,7 @@ class ReplicaSet:
             self.streams.end(stream, finish, reason, code)
 
     def _move(self, stream: Stream, engine: EngineClient) -> None:
-        """Let an engine continue a request, with its age, behind the tokens it has."""
+        """Let an engine continue a request, with its arrival, behind the tokens it has."""
         stream.leave()
         stream.enter(engine)
         if not self.supervisor.returning(engine):

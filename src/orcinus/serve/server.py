@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 IDLE_CONNECTION_S = 75
 LAST_WORDS_S = 3
 LOOK_S = 0.02  # between two looks at what is awaited
+LOADING_S = 5.0  # between two lines about a model that is loading
 QUIET_S = 5.0  # a replaced server leaves when its connections have asked for nothing so long
 LOST_PEERS = {
     "TCP_KEEPIDLE": 60,
@@ -230,7 +231,12 @@ async def _serve(
     try:
         tasks = [asyncio.create_task(job) for job in (_open(service, server), service.metrics.watch_loop())]
         tasks[0].add_done_callback(lambda task: _announce(task, server, where))
-        jobs = (_leave_with_engines(replicas, server), sources.watch(), _offer(server, listener, place))
+        jobs = (
+            _leave_with_engines(replicas, server),
+            sources.watch(),
+            _offer(server, listener, place),
+            _tell_of_loading(service),
+        )
         tasks += [asyncio.create_task(job) for job in jobs]
         await server.serve(sockets=[listener])
         opening = tasks[0]
@@ -267,6 +273,15 @@ def _announce(opening: asyncio.Task[None], server: _Server, where: str) -> None:
     else:
         _say(f"Serving {server.service.name} at {where}", sys.stdout)
         notify(READY=1, MAINPID=os.getpid())
+
+
+async def _tell_of_loading(service: Service) -> None:
+    """Say on standard error what takes so long until the model is loaded."""
+    began = time.monotonic()
+    await asyncio.sleep(LOADING_S)
+    while not service.loaded:
+        _say(f"loading for {time.monotonic() - began:.0f} s: {service.replicas.loading.in_words}")
+        await asyncio.sleep(LOADING_S)
 
 
 def _tell_of_death(replicas: ReplicaSet, death: Death) -> None:

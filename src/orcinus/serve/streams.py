@@ -105,11 +105,9 @@ class Stream:
 
         It carries everything an engine needs to keep the request's place in the queue and its deadline.
         """
-        now, one = time.monotonic(), self.prepared
-        age = now - self.answer.metrics.arrival
-        left = None if self.deadline is None else self.deadline - now
-        tokens = tuple(self.answer.token_ids)
-        message = Submit(self.answer.request_id, one.ids, one.params, one.context, tokens, age, left)
+        one, answer = self.prepared, self.answer
+        moments = answer.metrics.arrival, self.deadline
+        message = Submit(answer.request_id, one.ids, one.params, one.context, tuple(answer.token_ids), *moments)
         if (promise := self.promise) is not None:
             message.ask, message.book, message.full = promise.open, promise.books, promise.full
         return message
