@@ -165,6 +165,15 @@ def test_blocks_of_a_trace_are_shared_where_they_are_equal() -> None:
     assert replica.kv.stats.hits == 16
 
 
+def test_only_equal_prefixes_are_shared() -> None:
+    """One that comes again is the same however many others came between."""
+    names = ["a", "b", *(f"p{number}" for number in range(20)), "a"]
+    arrivals = [Arrival(5.0 * at, 64, 4, prefix=name, prefix_tokens=48) for at, name in enumerate(names)]
+    _, _, (replica,) = run([*arrivals, Arrival(500.0, 64, 4)], kv="prefix-cache", num_blocks=500)
+    assert replica.kv.stats is not None
+    assert replica.kv.stats.hits == 48
+
+
 def test_an_unknown_router_is_refused_with_the_ones_there_are() -> None:
     with pytest.raises(ConfigError, match="round-robin, least-outstanding, least-work, prefix-affine, oracle-least-work"):
         make_router("nearest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import blake2b
 
 from orcinus.core.batch import Event, Finished
 from orcinus.core.component_spec import make_order, make_policy
@@ -29,6 +30,14 @@ REMEMBERED = 1024  # lengths whose prompts and parameters are kept: more for arX
 def params_of(max_tokens: int, ends_early: bool) -> SamplingParams:
     """A request's parameters; checking them takes as long as an iteration."""
     return SamplingParams(max_tokens=max_tokens, seed=0, stop_token_ids=(END,) if ends_early else ())
+
+
+def _prefix_token(prefix: str) -> int:
+    """The token of which a shared prefix is made: odd and negative, unlike those of requests and of a trace's blocks.
+
+    It is found from the name alone, so that a long simulation need not remember every prefix.
+    """
+    return -1 - 2 * int.from_bytes(blake2b(prefix.encode(), digest_size=7).digest())
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -81,7 +90,6 @@ class Replica:
         self.work = 0  # their sum, which only a simulation knows
         self._queued_tokens = 0  # the sum of the next
         self._queued: dict[str, int] = {}  # prompt tokens of requests without a first token
-        self._prefixes: dict[str, int] = {}
 
     @property
     def outstanding(self) -> int:
@@ -149,5 +157,5 @@ class Replica:
         if arrival.blocks:
             named = tuple(-2 - 2 * block for block in arrival.blocks for _ in range(arrival.block_tokens))[:count]
             return named + (own,) * (count - len(named))
-        prefix = self._prefixes.setdefault(arrival.prefix, -1 - 2 * len(self._prefixes)) if arrival.prefix else own
+        prefix = _prefix_token(arrival.prefix) if arrival.prefix else own
         return (prefix,) * arrival.prefix_tokens + (own,) * (count - arrival.prefix_tokens)
