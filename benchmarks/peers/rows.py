@@ -99,7 +99,9 @@ class Row:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit status: 0, 1 if a row or a peer is missing, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table between this page's marks")
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="put the table between this page's marks, or into a new file"
+    )
     parser.add_argument("--minutes", type=float, default=25.0, help="no row begins after these")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", metavar="WORDS", help="rows whose options have these words alone")
@@ -111,6 +113,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if not chosen:
         without = f" and another engine than {options.without}" if options.without else ""
         parser.error(f"no row has {options.only!r} among its options{without}")
+    if options.write is not None:
+        around(options.write)  # a page without marks is refused before anything is measured
     found, missing = measure_rows(chosen, options)
     if options.write is None:
         print("\n".join(page_lines(found, missing)))
@@ -224,12 +228,18 @@ def _lacks(row: Row) -> bool:
 
 
 def put(page: Path, text: str) -> None:
-    """Replace what stands between the marks. Raises `SystemExit` if there are none."""
-    before = page.read_text(encoding="utf-8")
-    begin, end = (before.find(mark) for mark in MARKS)
+    """Replace what stands between the marks, in a new file if there is none. Raises `SystemExit` as `around` does."""
+    before, behind = around(page)
+    page.write_text(f"{before}\n{text}\n\n{behind}", encoding="utf-8")
+
+
+def around(page: Path) -> tuple[str, str]:
+    """The page up to the first mark and from the second one on. Raises `SystemExit` if it has none."""
+    text = page.read_text(encoding="utf-8") if page.exists() else "".join(MARKS)
+    begin, end = (text.find(mark) for mark in MARKS)
     if begin < 0 or end < begin:
         raise SystemExit(f"{page} has no marks: {' and '.join(mark.strip() for mark in MARKS)}")
-    page.write_text(before[: begin + len(MARKS[0])] + f"\n{text}\n\n" + before[end:], encoding="utf-8")
+    return text[: begin + len(MARKS[0])], text[end:]
 
 
 if __name__ == "__main__":

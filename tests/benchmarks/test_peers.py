@@ -469,6 +469,17 @@ def test_rows_of_a_group_share_loaded_peers_and_no_prompts(
     assert "Not measured in this run: `--geometry tiny --threads 1 --workload fixed:tokens=9,fixed:tokens=4" not in text
 
 
+def test_a_page_without_marks_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a text of someone's\n")
+    with pytest.raises(SystemExit, match="has no marks"):
+        rows.main(["--write", str(page)])
+    assert page.read_text() == "a text of someone's\n"
+    rows.put(new := tmp_path / "new.md", "a table")
+    rows.put(new, "another table")
+    assert new.read_text() == "\nanother table\n\n".join(rows.MARKS)
+
+
 def test_every_row_of_the_page_can_be_asked_for() -> None:
     for group in rows.chosen_rows(""):
         shared = {(row.geometry, row.dtype, row.quantization, row.max_batch_size, row.threads) for row in map(parsed, group)}
