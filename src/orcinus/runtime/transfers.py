@@ -43,6 +43,7 @@ class Link:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._far = device.type == "cuda"
+        self._here = None if self._far else Mark(device)  # a host's work is done when it returns
 
     @property
     def is_cpu(self) -> bool:
@@ -95,4 +96,4 @@ class Link:
                 raise EngineError(f"{self.device} takes no more work ({reason}): the engine cannot go on") from error
 
     def mark(self, *, timed: bool = False) -> Mark:
-        return Mark(self.device, timed=timed)
+        return self._here or Mark(self.device, timed=timed)

@@ -133,7 +133,7 @@ class Decoder(DecoderWeights):
         if self.norm is None:
             return x if delta is None else x.add_(delta)
         if layers is not None and delta is not None and fused == len(self.stage):
-            return layers.normalized(x, delta)
+            return layers.normalized(x)
         hidden: Tensor = self.norm(x, delta)
         return hidden
 

@@ -82,7 +82,9 @@ class _Arrays(NamedTuple):
     delta: Array  # what is to be added to it
     turns: tuple[tuple[Array, Array], ...]  # angles of each rotary embedding; at last those of layers without one
     of_runs: tuple[tuple[Array, ...], ...]  # what each run of layers computes in between
-    tensors: tuple[Tensor, Tensor]  # `stream` and `delta`
+    normed: Array  # what the norm behind the layers makes of both
+    tensors: tuple[Tensor, Tensor, Tensor]  # `stream`, `delta` and `normed`
+    threads: int  # that divide the work
 
 
 class FusedLayers:
@@ -136,10 +138,10 @@ class FusedLayers:
         if arrays is None or arrays.rows != rows:
             arrays = self._arrays = self._arranged(rows)
         stream = self.enter(batches[0], x, arrays)
-        groups, threads = tuple(map(_group, batches)), numba.get_num_threads()
+        groups = tuple(map(_group, batches))
         for run, workspace in zip(self._runs, arrays.of_runs, strict=True):
             table = run.table[: max(0, count - run.first)]
-            run_layers(stream, arrays.delta, workspace, arrays.turns, groups, threads, self.ticks, table, run.like)
+            run_layers(stream, arrays.delta, workspace, arrays.turns, groups, arrays.threads, self.ticks, table, run.like)
         return arrays.tensors[0] if x is None else x, arrays.tensors[1]
 
     def enter(self, batch: PackedBatch, x: Tensor | None, arrays: _Arrays) -> Array:
@@ -154,13 +156,14 @@ class FusedLayers:
         enter_layers(ids, embedding, batch.positions.numpy(), tables, stream, arrays.delta, arrays.turns)
         return stream
 
-    def normalized(self, x: Tensor, delta: Tensor) -> Tensor:
-        """The norm behind all layers, of what a call returned; its stream is overwritten."""
+    def normalized(self, x: Tensor) -> Tensor:
+        """The norm behind all layers, of the call that returned the stream `x` (overwritten); valid until the next call."""
+        at = self._arrays
+        assert at is not None, "the layers come first"
         assert self._norm is not None, "only the last stage has norm and head"
-        add_norm = add_normalize if x.numel() < MANY else add_normalize_many
-        hidden = torch.empty_like(x)  # the caller's own, unlike the workspace
-        add_norm(array(x), array(delta), self._norm, self._eps, array(hidden))
-        return hidden
+        add_norm = add_normalize if at.normed.size < MANY else add_normalize_many
+        add_norm(at.stream if x is at.tensors[0] else array(x), at.delta, self._norm, self._eps, at.normed)
+        return at.tensors[2]
 
     def release(self) -> None:
         """Return the workspace to the system: another kind of batch needs memory."""
@@ -171,13 +174,14 @@ class FusedLayers:
         """Arrays for so many rows; those of before become invalid."""
         self._arrays = None  # else their memory stays while more is found
         angles = [column for angles in self._angles for column in [angles.columns] * 2]
-        columns = [self._hidden_size, self._hidden_size, *angles]
+        columns = [self._hidden_size, self._hidden_size, self._hidden_size if self._norm is not None else 0, *angles]
         widest = [max(of_runs) for of_runs in zip(*[run.columns for run in self._runs], strict=True)]
         self._workspace.arrays(rows, [*columns, *widest])  # enough for every run
         of_runs = tuple([self._workspace.arrays(rows, [*columns, *run.columns])[len(columns) :] for run in self._runs])
-        stream, delta, *turns = self._workspace.arrays(rows, columns)
+        stream, delta, normed, *turns = self._workspace.arrays(rows, columns)
         pairs = (*zip(turns[::2], turns[1::2], strict=True), (self._nothing, self._nothing))
-        return _Arrays(rows, stream, delta, pairs, of_runs, (_tensor(stream, self._dtype), _tensor(delta, self._dtype)))
+        tensors = _tensor(stream, self._dtype), _tensor(delta, self._dtype), _tensor(normed, self._dtype)
+        return _Arrays(rows, stream, delta, pairs, of_runs, normed, tensors, numba.get_num_threads())
 
     def _use(self, kv: Sequence[LayerKV]) -> None:
         self._kv, arguments = kv, []
