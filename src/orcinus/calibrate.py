@@ -4,9 +4,9 @@ Half of the time belongs to the cells of a design, in which some requests decode
 size, context and share of prompts, so that the costs can be told apart; some begin after a pause. In the other half requests
 are served as they come: decodes take longer directly after a prompt than later, so each must come as often as in service.
 
-Cells run in random order, several times, so that another program that is busy for a while spoils some iterations of many
-cells, and all iterations of none. One reference cell runs before and after all others: if its times differ, or if other
-programs use the cores, the calibration is marked as doubtful.
+Cells run in random order, those of each kind evenly spread, several times, so that another program that is busy for a while
+spoils some iterations of many cells, and all iterations of none. One reference cell runs before and after all others: if its
+times differ, or if other programs use the cores, the calibration is marked as doubtful.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class CalibrationCell:
     pause: float = 0.0  # seconds without work before it
 
     @property
+    def kind(self) -> tuple[bool, bool, bool]:
+        """Whether some requests decode, several prompts are read, and there was a pause before."""
+        return self.decodes > 0, self.prompts > 1, self.pause > 0
+
+    @property
     def answer(self) -> int:
         """Output tokens of each request that decodes."""
         return STEADY - (-self.prompts * self.length // self.chunk)
@@ -98,6 +103,15 @@ def design(limits: Limits, longest: int) -> list[CalibrationCell]:
     ]
     paused = [CalibrationCell(0, SHORT, 1, length, length, PAUSE_S) for length in (longest // 32, longest // 4, longest)]
     return [cell for cell in (*generating, *reading, *together, *paused) if cell.context >= SHORT]
+
+
+def in_random_order(cells: Sequence[CalibrationCell], rng: random.Random) -> list[CalibrationCell]:
+    """Cells in a random order in which those of each kind are spread evenly: some of all are in any long part of it."""
+    places = dict[CalibrationCell, float]()
+    for kind in {cell.kind for cell in cells}:
+        alike = [cell for cell in cells if cell.kind == kind]
+        places |= {cell: (at + rng.random()) / len(alike) for at, cell in enumerate(rng.sample(alike, len(alike)))}
+    return sorted(cells, key=places.__getitem__)
 
 
 class IterationSampler(Observer):
@@ -255,7 +269,7 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
     longest = _longest(llm, bench, found, seconds)
     cells = [c for c in design(resolved.limits, longest) if c.fits(resolved.limits, resolved.kv_tokens, resolved.block_size)]
     reference, in_service = _reference(bench, found), 0.0
-    for cell in itertools.chain.from_iterable(rng.sample(cells, len(cells)) for _ in itertools.count()):
+    for cell in itertools.chain.from_iterable(in_random_order(cells, rng) for _ in itertools.count()):
         passed = time.monotonic() - began
         if watch is not None:
             watch(min(passed, seconds))

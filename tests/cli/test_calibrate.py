@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from orcinus import LLM
-from orcinus.calibrate import IterationSampler, design
+from orcinus.calibrate import IterationSampler, design, in_random_order
 from orcinus.core.batch import Batch, Chunk
 from orcinus.core.unserved import Reason, Unserved
 from orcinus.core.view import Limits
@@ -224,6 +225,15 @@ def test_what_comes_after_a_pause_is_told_apart_from_what_comes_after_an_idle_en
     assert [(each.work.tokens, each.work.paused, each.seconds) for each in sampler.found] == [
         (1, False, 1.0), (1, False, 1.0), (2, False, 1.0), (2, False, 1.0), (3, True, 1.0), (3, False, 1.0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_measurement_that_ends_early_has_cells_of_all_kinds(seed: int) -> None:
+    cells = design(Limits(8, 1024, 2048), 1024)
+    order = in_random_order(cells, random.Random(seed))
+    assert sorted(map(repr, order)) == sorted(map(repr, cells))
+    assert {cell.kind for cell in order[: len(order) // 2]} == {cell.kind for cell in cells}
+    assert order != in_random_order(cells, random.Random(seed + 1))
 
 
 @pytest.mark.parametrize("batch", [2, 3, 8, 64])

@@ -9,14 +9,13 @@ from asyncio import sleep
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import msgspec
 
 from orcinus.batch_files.batch_line import BatchLine, LineError
-from orcinus.batch_files.result_file import LineResponse
-from orcinus.errors import RequestError, one_line, shortened
+from orcinus.batch_files.result_file import LineResponse, error_of
+from orcinus.errors import RequestError, one_line
 
 REFUSED_FOR_NOW = {429, 503}
 SERVER_ERRORS = {500, 502, 504}
@@ -83,8 +82,8 @@ class LineClient:
                 response = await self.http.post(line.url, content=line.body, headers=JSON)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _NotNow(f"no answer from {self.http.base_url}: {one_line(error)}") from None
-        message, code = _error(response)
-        said = f"the server answers {response.status_code}: {message}"
+        message, code = error_of(response.content) if response.is_error else ("", None)
+        said = f"the server answers {response.status_code}: {message or response.reason_phrase}"
         if response.status_code == UNAUTHORIZED or code == ENGINE_DEAD:
             raise RequestError(said)
         if response.status_code in REFUSED_FOR_NOW:
@@ -126,17 +125,6 @@ def retry_after(header: str | None) -> float | None:
 def _until(date: str) -> float:
     then = email.utils.parsedate_to_datetime(date)
     return max(0.0, (then.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _error(response: httpx.Response) -> tuple[str, str | None]:
-    """Message and code of an error; of other responses nothing is read."""
-    if not response.is_error:
-        return "", None
-    try:
-        error: Any = msgspec.json.decode(response.content)["error"]
-        return shortened(str(error["message"])), error.get("code")
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        return response.reason_phrase, None
 
 
 def _body(response: httpx.Response) -> msgspec.Raw:

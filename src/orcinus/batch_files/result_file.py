@@ -31,16 +31,6 @@ class LineResponse(msgspec.Struct, frozen=True):
         return self.status_code != OK
 
 
-class _Reason(msgspec.Struct):
-    message: str
-
-
-class _Refusal(msgspec.Struct):
-    """The body of an error response, in the form of OpenAI."""
-
-    error: _Reason
-
-
 class _WrittenStatus(msgspec.Struct):
     status_code: int
 
@@ -90,7 +80,8 @@ class ResultFile:
     def add_response(self, custom_id: str, response: LineResponse) -> None:
         """Append a response. Raises `OSError`, as on a full disk."""
         if response.failed:
-            self._note_failure(f"{shortened(custom_id)} (status {response.status_code}){_message(response.body)}")
+            told, _ = error_of(response.body)
+            self._note_failure(f"{shortened(custom_id)} (status {response.status_code}){told and f': {told}'}")
         self._append({"custom_id": custom_id, "response": response, "error": None}, failed=response.failed)
 
     def add_error(self, error: LineError) -> None:
@@ -153,12 +144,13 @@ class ResultFile:
         self._file = file
 
 
-def _message(body: msgspec.Raw) -> str:
-    """What an error response says, behind a colon; empty if that is unknown."""
+def error_of(body: msgspec.Raw | bytes) -> tuple[str, str | None]:
+    """Message and code of an error response in OpenAI's form; ("", None) of another one."""
     try:
-        return f": {shortened(msgspec.json.decode(body, type=_Refusal).error.message)}"
-    except msgspec.DecodeError:
-        return ""
+        error: Any = msgspec.json.decode(body)["error"]
+        return shortened(str(error["message"])), error.get("code")
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return "", None
 
 
 def _open(path: Path) -> io.FileIO:
