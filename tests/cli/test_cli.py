@@ -12,6 +12,7 @@ from orcinus.gguf_file import TYPES
 from orcinus.runtime.quant_methods import QUANT_METHODS
 from orcinus.runtime.quantized_weights import QUANTIZED_WEIGHTS
 from orcinus.runtime.weight_formats import GRIDS
+from orcinus.tiny import MODEL_DIR
 from tests.commands import orcinus
 
 ENGINES = ["generate", "chat", "demo", "info", "plan"]
@@ -271,3 +272,15 @@ def test_a_record_becomes_a_trace_and_is_replayed(tmp_path: Path) -> None:
     )
     assert orcinus("replay", str(record)).returncode == 1  # fits one request of the whole length at a time
     assert "is no record" in orcinus("trace", str(tmp_path / "steps.trace.json")).stderr
+
+
+@pytest.mark.parametrize("command", [("generate", "Hi"), ("chat",), ("demo",)])
+def test_a_model_without_a_tokenizer_is_refused_before_it_is_loaded(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, folder, ignore=shutil.ignore_patterns("tokenizer*"))
+    monkeypatch.setattr("orcinus.llm.LLM.from_config", lambda config: pytest.fail("it was loaded"))
+    done = orcinus(*command, "--model", str(folder))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: the model in {folder} has no tokenizer: it takes token ids, from Python alone\n"

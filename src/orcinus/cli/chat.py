@@ -21,7 +21,7 @@ from orcinus.cli.chat_backends import (
     engine_options_beside_model,
 )
 from orcinus.cli.chat_tools import ChatTools, load_tools
-from orcinus.cli.engine import ADAPTER, adapter_to_use, engine
+from orcinus.cli.engine import ADAPTER, adapter_to_use, check_takes_text, engine
 from orcinus.cli.errors import print_error
 from orcinus.cli.options import takes_engine, takes_sampling
 from orcinus.cli.terminal_text import harmless
@@ -87,6 +87,7 @@ def _partner(
     """The chat backend, for the block."""
     if url is None:
         lora = adapter_to_use(config, adapter)
+        check_takes_text(config)
         with engine(config) as llm:
             name = str(config.model or "the bundled model")
             yield InProcess(llm, params, f"{name} with {lora}" if lora else name, tools.definitions, lora)

@@ -17,7 +17,7 @@ from orcinus.bench.runner import turns
 from orcinus.cli import demo_view as view
 from orcinus.cli.demo_comparison import comparison
 from orcinus.cli.demo_run import Run, serve
-from orcinus.cli.engine import engine
+from orcinus.cli.engine import check_takes_text, engine
 from orcinus.cli.options import ADAPTERS, takes_engine, takes_sampling
 from orcinus.cli.progress import progress
 from orcinus.cli.prompts import as_messages, read_prompts
@@ -73,6 +73,7 @@ def demo(
     for policy in policies:
         make_policy(policy)  # report a misspelled policy before the model loads
     console = Console(highlight=False)
+    check_takes_text(config)
     with engine(replace(config, policy=policies[0])) as llm:
         ready = as_messages(llm, prompts, raw)
         warm_up = replace(params, max_tokens=2)  # load everything before clocks run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -24,6 +25,15 @@ def adapter_to_use(config: EngineConfig, named: str | None) -> str:
     if named is None and len(known) > 1:
         raise ConfigError(f"several adapters are given: say with --adapter which one answers, {' or '.join(known)}")
     return named or (known[0] if known else "")
+
+
+def check_takes_text(config: EngineConfig) -> None:
+    """Raise `ConfigError` for a model without a tokenizer, before it takes memory; one still to be downloaded passes."""
+    from orcinus.runtime.hub import find_model
+    from orcinus.text.tokenizer_files import has_tokenizer
+
+    if config.model is not None and Path(config.model).exists() and not has_tokenizer(find_model(config.model, weights=False)):
+        raise ConfigError(f"the model in {config.model} has no tokenizer: it takes token ids, from Python alone")
 
 
 @contextmanager

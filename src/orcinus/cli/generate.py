@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orcinus.cli.engine import ADAPTER, adapter_to_use, engine
+from orcinus.cli.engine import ADAPTER, adapter_to_use, check_takes_text, engine
 from orcinus.cli.options import takes_answer_form, takes_engine, takes_sampling
 from orcinus.cli.prompts import as_messages, read_prompts
 from orcinus.cli.terminal_text import harmless
@@ -43,6 +43,7 @@ def generate(
     """
     texts = read_prompts(prompts or [], file)
     params, lora = replace(params, structured_outputs=form), adapter_to_use(config, adapter)
+    check_takes_text(config)
     with engine(config) as llm:
         ready = as_messages(llm, texts, raw)
         if as_json:
