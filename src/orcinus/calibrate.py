@@ -5,8 +5,9 @@ size, context and share of prompts, so that the costs can be told apart; some be
 are served as they come: decodes take longer directly after a prompt than later, so each must come as often as in service.
 
 Cells run in random order, those of each kind evenly spread, several times, so that another program that is busy for a while
-spoils some iterations of many cells, and all iterations of none. One reference cell runs before and after all others: if its
-times differ, or if other programs use the cores, the calibration is marked as doubtful.
+spoils some iterations of many cells, and all iterations of none. However short the time, one cell of each kind runs. One
+reference cell runs before and after all others: if its times differ, or if other programs use the cores, the calibration is
+marked as doubtful.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ class CalibrationCell:
     pause: float = 0.0  # seconds without work before it
 
     @property
-    def kind(self) -> tuple[bool, bool, bool]:
-        """Whether some requests decode, several prompts are read, and there was a pause before."""
-        return self.decodes > 0, self.prompts > 1, self.pause > 0
+    def kind(self) -> tuple[bool, int, bool]:
+        """Whether some requests decode, how many prompts are read (2 for several), and whether there was a pause before."""
+        return self.decodes > 0, min(self.prompts, 2), self.pause > 0
 
     @property
     def answer(self) -> int:
@@ -106,12 +107,12 @@ def design(limits: Limits, longest: int) -> list[CalibrationCell]:
 
 
 def in_random_order(cells: Sequence[CalibrationCell], rng: random.Random) -> list[CalibrationCell]:
-    """Cells in a random order in which those of each kind are spread evenly: some of all are in any long part of it."""
+    """Cells in a random order in which those of each kind are spread evenly, after one of each kind."""
     places = dict[CalibrationCell, float]()
     for kind in {cell.kind for cell in cells}:
         alike = [cell for cell in cells if cell.kind == kind]
-        places |= {cell: (at + rng.random()) / len(alike) for at, cell in enumerate(rng.sample(alike, len(alike)))}
-    return sorted(cells, key=places.__getitem__)
+        places |= {cell: at / len(alike) for at, cell in enumerate(rng.sample(alike, len(alike)))}
+    return sorted(rng.sample(cells, len(cells)), key=places.__getitem__)
 
 
 class IterationSampler(Observer):
@@ -268,12 +269,13 @@ def _measure(llm: LLM, found: IterationSampler, seconds: float, watch: Callable[
     resolved = llm.resolved
     longest = _longest(llm, bench, found, seconds)
     cells = [c for c in design(resolved.limits, longest) if c.fits(resolved.limits, resolved.kv_tokens, resolved.block_size)]
+    kinds = len({cell.kind for cell in cells})
     reference, in_service = _reference(bench, found), 0.0
-    for cell in itertools.chain.from_iterable(in_random_order(cells, rng) for _ in itertools.count()):
+    for number, cell in enumerate(itertools.chain.from_iterable(in_random_order(cells, rng) for _ in itertools.count())):
         passed = time.monotonic() - began
         if watch is not None:
             watch(min(passed, seconds))
-        if passed >= seconds and len(found.found) >= ENOUGH:
+        if passed >= seconds and number >= kinds and len(found.found) >= ENOUGH:
             break
         bench.run(cell)
         if in_service < (time.monotonic() - began) / 2:

@@ -227,12 +227,28 @@ def test_what_comes_after_a_pause_is_told_apart_from_what_comes_after_an_idle_en
     ]  # fmt: skip
 
 
+def test_a_measurement_without_time_has_iterations_of_all_kinds(
+    measured: tuple[LLM, list[IterationSample]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MEASURING, "ENOUGH", 0)
+    found = IterationSampler()
+    measured[0].engine.observers.append(found)
+    try:
+        MEASURING._measure(measured[0], found, 0.0, None)
+    finally:
+        measured[0].engine.observers.remove(found)
+    kinds = {(each.work.decodes > 0, min(len(each.work.prompts), 2), each.work.paused) for each in found.found}
+    assert kinds >= {(True, 0, False), (True, 1, False), (False, 1, False), (False, 2, False), (False, 1, True)}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_measurement_that_ends_early_has_cells_of_all_kinds(seed: int) -> None:
     cells = design(Limits(8, 1024, 2048), 1024)
     order = in_random_order(cells, random.Random(seed))
     assert sorted(map(repr, order)) == sorted(map(repr, cells))
-    assert {cell.kind for cell in order[: len(order) // 2]} == {cell.kind for cell in cells}
+    kinds = {cell.kind for cell in cells}
+    assert len(kinds) == 5  # decodes alone, beside a prompt, a prompt alone, several prompts, and one after a pause
+    assert {cell.kind for cell in order[: len(kinds)]} == kinds
     assert order != in_random_order(cells, random.Random(seed + 1))
 
 
